@@ -1,0 +1,1 @@
+"""Presence (user, devices, connections), edge leases, and the routing of events to edges."""

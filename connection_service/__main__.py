@@ -1,0 +1,44 @@
+"""`python -m connection_service`: runs one replica of the connection service."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from connection_service.config import ConnectionSettings
+from connection_service.domain import LEASE, POLL_INTERVAL
+from connection_service.leases import Leases
+from connection_service.servicer import ConnectionServicer
+from connection_service.store import open_store
+from proto.connection.v1 import connection_pb2, connection_pb2_grpc
+from runtime.grpc_server import serve
+from runtime.lifecycle import background, forever, run
+from runtime.telemetry import Telemetry
+
+SERVICE = connection_pb2.DESCRIPTOR.services_by_name["ConnectionService"].full_name
+
+
+async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(settings))
+        leases = Leases(store)
+        await stack.enter_async_context(
+            background(forever(POLL_INTERVAL, leases.read), forever(LEASE, leases.remove_orphans))
+        )
+        servicer = ConnectionServicer(
+            store, leases, telemetry, max_connections_per_user=settings.max_connections_per_user
+        )
+        await stack.enter_async_context(
+            serve(
+                SERVICE,
+                lambda server: connection_pb2_grpc.add_ConnectionServiceServicer_to_server(servicer, server),
+                host=settings.host,
+                port=settings.port,
+                check=store.ping,
+                drain_seconds=settings.drain_seconds / 2,
+            )
+        )
+        stack.callback(servicer.end_streams)
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    run("connection", ConnectionSettings, main)

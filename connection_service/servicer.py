@@ -1,0 +1,266 @@
+"""The connection service's RPCs: presence, leases, the edges' streams, and the routing of events to them."""
+
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+
+from connection_service.attach import EdgeStream, NoLease, await_acknowledgements, connection_from
+from connection_service.domain import LEASE, SETTLE, TRUST, Connection, Registry
+from connection_service.leases import Leases
+from connection_service.store.contract import ConnectionStore
+from proto.connection.v1 import connection_pb2, connection_pb2_grpc
+from runtime import logs, text
+from runtime.clock import now_us
+from runtime.errors import InvalidArgument, NotFound, Unavailable
+from runtime.lifecycle import background
+from runtime.telemetry import Telemetry
+
+log = logs.get(__name__)
+
+MAX_ITEMS = 256
+MAX_IDS = 1_024
+MAX_USERS = 64
+
+Context = grpc.aio.ServicerContext
+
+
+class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
+    """See `proto/connection/v1/connection.proto`."""
+
+    def __init__(
+        self, store: ConnectionStore, leases: Leases, telemetry: Telemetry, *, max_connections_per_user: int
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._telemetry = telemetry
+        self._max_connections_per_user = max_connections_per_user
+        self._registry = Registry()
+        self._streams: dict[str, EdgeStream] = {}
+
+    async def Register(
+        self,
+        request: connection_pb2.RegisterRequest,
+        context: "Context[connection_pb2.RegisterRequest, connection_pb2.RegisterResponse]",
+    ) -> connection_pb2.RegisterResponse:
+        _check_size(request.items, MAX_ITEMS)
+        rows = [
+            Connection(
+                connection_id=_checked("connectionId", item.connection_id or secrets.token_hex(8)),
+                user_id=_checked("userId", item.user_id),
+                device_id=_checked("deviceId", item.device_id or "unknown"),
+                edge_id=_checked("edgeId", item.edge_id),
+                registered_at_us=now_us(),
+            )
+            for item in request.items
+        ]
+        accepted = await self._store.register(rows, max_per_user=self._max_connections_per_user) if rows else []
+        return connection_pb2.RegisterResponse(
+            results=[
+                connection_pb2.RegisterResult(connection_id=row.connection_id if added else "")
+                for row, added in zip(rows, accepted, strict=True)
+            ]
+        )
+
+    async def Unregister(
+        self,
+        request: connection_pb2.UnregisterRequest,
+        context: "Context[connection_pb2.UnregisterRequest, connection_pb2.UnregisterResponse]",
+    ) -> connection_pb2.UnregisterResponse:
+        _check_size(request.connection_ids, MAX_IDS)
+        await self._store.unregister(set(request.connection_ids))
+        return connection_pb2.UnregisterResponse()
+
+    async def ListConnections(
+        self,
+        request: connection_pb2.ListConnectionsRequest,
+        context: "Context[connection_pb2.ListConnectionsRequest, connection_pb2.ListConnectionsResponse]",
+    ) -> connection_pb2.ListConnectionsResponse:
+        _check_size(request.user_ids, MAX_USERS)
+        rows = await self._store.list_of_users(set(request.user_ids))
+        return connection_pb2.ListConnectionsResponse(
+            connections=[
+                connection_pb2.Connection(
+                    connection_id=row.connection_id,
+                    user_id=row.user_id,
+                    device_id=row.device_id,
+                    edge_id=row.edge_id,
+                    registered_at_us=row.registered_at_us,
+                )
+                for row in rows
+            ]
+        )
+
+    async def RenewLease(
+        self,
+        request: connection_pb2.RenewLeaseRequest,
+        context: "Context[connection_pb2.RenewLeaseRequest, connection_pb2.RenewLeaseResponse]",
+    ) -> connection_pb2.RenewLeaseResponse:
+        edge_id = _checked("edgeId", request.edge_id)
+        if request.release:
+            await self._leases.release(edge_id)
+        elif request.acquire:
+            await self._store.acquire_lease(edge_id)
+        elif not await self._store.renew_lease(edge_id):
+            raise NotFound("The edge has no lease")
+        return connection_pb2.RenewLeaseResponse(
+            lease_ms=int(LEASE * 1_000), settle_ms=int(SETTLE * 1_000), trust_ms=int(TRUST * 1_000)
+        )
+
+    async def ListEdges(
+        self,
+        request: connection_pb2.ListEdgesRequest,
+        context: "Context[connection_pb2.ListEdgesRequest, connection_pb2.ListEdgesResponse]",
+    ) -> connection_pb2.ListEdgesResponse:
+        edges = self._leases.edges
+        if edges is None:
+            raise Unavailable("The edges are not known: the database can't be reached")
+        return connection_pb2.ListEdgesResponse(
+            edges=[
+                connection_pb2.Edge(
+                    edge_id=edge_id,
+                    attached=edge_id in self._streams and self._streams[edge_id].trusted,
+                    connections=self._registry.count(edge_id),
+                )
+                for edge_id in edges
+            ]
+        )
+
+    async def Attach(
+        self,
+        request_iterator: AsyncIterator[connection_pb2.AttachRequest],
+        context: "Context[connection_pb2.AttachRequest, connection_pb2.AttachResponse]",
+    ) -> AsyncIterator[connection_pb2.AttachResponse]:
+        edge_id, connections = await _read_hello(request_iterator)
+        if not await self._leases.holds(edge_id):
+            raise NoLease("The edge has no lease")
+        stream = EdgeStream(edge_id, self._registry)
+        previous = self._streams.get(edge_id)
+        if previous is not None:
+            previous.end()
+        self._streams[edge_id] = stream
+        self._registry.attach(edge_id, connections)
+        stream.confirm(0)
+        log.info("edge attached", edge_id=edge_id, connections=len(connections))
+        try:
+            async with background(stream.probe(), _take_in(request_iterator, stream)):
+                async for response in stream.responses():
+                    yield response
+        finally:
+            stream.end()
+            if self._streams.get(edge_id) is stream:
+                del self._streams[edge_id]
+                self._registry.detach(edge_id)
+                log.info("edge detached", edge_id=edge_id)
+
+    async def Deliver(
+        self,
+        request: connection_pb2.DeliverRequest,
+        context: "Context[connection_pb2.DeliverRequest, connection_pb2.DeliverResponse]",
+    ) -> connection_pb2.DeliverResponse:
+        items = request.items
+        _check_size(items, MAX_ITEMS)
+        traces = [item.event.traceparent for item in items]
+        with self._telemetry.spans("connection.deliver", traces) as spans:
+            for item, traceparent in zip(items, spans.parents(traces), strict=True):
+                item.event.traceparent = traceparent
+            pending = await self._deliver(items)
+        return connection_pb2.DeliverResponse(
+            statuses=[
+                connection_pb2.DELIVERY_STATUS_PENDING if index in pending else connection_pb2.DELIVERY_STATUS_DELIVERED
+                for index in range(len(items))
+            ]
+        )
+
+    def end_streams(self) -> None:
+        """Ends all streams, so that the edges go to other replicas."""
+        for stream in self._streams.values():
+            stream.end()
+
+    async def _deliver(self, items: Sequence[connection_pb2.DeliverItem]) -> set[int]:
+        """Sends events to the edges; returns the numbers of those that not every edge concerned has taken over."""
+        pending = await self._concerning_absent_edges(items)
+        # No await from there to the end of routing: what was absent then is absent now, and the rest is in the registry.
+        by_edge: dict[str, list[connection_pb2.Delivery]] = defaultdict(list)
+        items_of_edge: dict[str, list[int]] = defaultdict(list)
+        for index, item in enumerate(items):
+            origin = item.event.origin
+            routes = self._registry.route(
+                item.user_ids,
+                user_id=origin.user_id,
+                device_id=origin.device_id,
+                connection_id=origin.connection_id,
+            )
+            for edge_id, connection_ids in routes.items():
+                by_edge[edge_id].append(connection_pb2.Delivery(event=item.event, connection_ids=connection_ids))
+                items_of_edge[edge_id].append(index)
+        waiting = {}
+        for edge_id, deliveries in by_edge.items():
+            acknowledgement = self._streams[edge_id].send(deliveries)
+            if acknowledgement is not None:
+                waiting[self._streams[edge_id]] = acknowledgement
+        taken_over = {stream.edge_id for stream in await await_acknowledgements(waiting)}
+        for edge_id, indexes in items_of_edge.items():
+            if edge_id not in taken_over:
+                pending.update(indexes)
+        return pending
+
+    async def _concerning_absent_edges(self, items: Sequence[connection_pb2.DeliverItem]) -> set[int]:
+        """The numbers of the items with a recipient at an edge whose connections this replica can't know."""
+        users: set[str] = set()
+        asked: set[str] = set()
+        while True:
+            edges = self._leases.edges
+            if edges is None:
+                return set(range(len(items)))
+            absent = {
+                edge_id for edge_id in edges if edge_id not in self._streams or not self._streams[edge_id].trusted
+            }
+            if absent <= asked:
+                return {index for index, item in enumerate(items) if not users.isdisjoint(item.user_ids)}
+            # While the database is asked, another edge may go: then it is asked about that one, too.
+            try:
+                users |= await self._store.users_at({user for item in items for user in item.user_ids}, absent - asked)
+            except Unavailable:
+                return set(range(len(items)))
+            asked |= absent
+
+
+async def _read_hello(
+    requests: AsyncIterator[connection_pb2.AttachRequest],
+) -> tuple[str, list[Connection]]:
+    """All parts of the hello: who the edge is and its connections. Raises InvalidArgument."""
+    edge_id = ""
+    connections: list[Connection] = []
+    async for message in requests:
+        if message.WhichOneof("message") != "hello":
+            break
+        hello = message.hello
+        edge_id = _checked("edgeId", hello.edge_id)
+        connections += [connection_from(each, edge_id) for each in hello.connections]
+        if hello.complete:
+            return edge_id, connections
+    raise InvalidArgument("A stream begins with a complete hello")
+
+
+async def _take_in(requests: AsyncIterator[connection_pb2.AttachRequest], stream: EdgeStream) -> None:
+    try:
+        async for message in requests:
+            stream.take_in(message)
+    except Exception as error:  # the ways in which a stream breaks are gRPC's, and none of them matters here
+        log.info("stream of an edge broke", edge_id=stream.edge_id, error=str(error) or repr(error))
+    finally:
+        stream.end()
+
+
+def _checked(field: str, value: str) -> str:
+    problem = text.problem_with(value, longest=text.MAX_ID, shortest=1)
+    if problem:
+        raise InvalidArgument(f"{field} {problem}", field=field)
+    return value
+
+
+def _check_size(items: Sequence[object], most: int) -> None:
+    if len(items) > most:
+        raise InvalidArgument(f"At most {most} items in a batch")

@@ -1,0 +1,14 @@
+"""Where connections are kept: `contract.py` says what a store does, the other files how each database does it."""
+
+from contextlib import AbstractAsyncContextManager
+
+from connection_service.store import mongo, sqlite
+from connection_service.store.contract import ConnectionStore
+from runtime.settings import ServiceSettings
+
+
+def open_store(settings: ServiceSettings) -> AbstractAsyncContextManager[ConnectionStore]:
+    """The store that the settings name, for the length of the context."""
+    if settings.store == "mongodb" and settings.mongodb_uri is not None:
+        return mongo.open_store(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
+    return sqlite.open_store(settings.data_dir)

@@ -1,0 +1,184 @@
+"""The edge's HTTP: the socket's handshake, the page, health."""
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+from aiohttp import hdrs, web
+
+from edge.auth import Identity, Unauthorized, make_token
+from edge.codec.seed import SeedCodec
+from edge.hub import Hub
+from edge.limits import MAX_FRAME
+from edge.session import Session
+from runtime import logs, text
+
+log = logs.get(__name__)
+
+STATIC = Path(__file__).parent / "static"
+
+UNKNOWN_DEVICE = "unknown"
+
+_SOCKET_BUFFER = 64 * 1024
+"""Bytes the kernel may keep for one connection. Without this bound it hides megabytes of a slow reader's backlog."""
+
+_DEV_TOKEN_LIFETIME = 12 * 3_600.0
+
+_SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self'; img-src 'self' data:; style-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class Edge:
+    """The handlers. `draining` set: no new connection is taken."""
+
+    def __init__(self, hub: Hub, secret: str) -> None:
+        self._hub = hub
+        self._secret = secret
+        self._seed = SeedCodec()
+        self._origins = {origin.strip() for origin in hub.settings.allowed_origins.split(",") if origin.strip()}
+        self.draining = False
+
+    def application(self) -> web.Application:
+        """The routes."""
+        app = web.Application(middlewares=[_secure], client_max_size=64 * 1024)
+        app.router.add_get("/ws", self.connect)
+        app.router.add_get("/", _page)
+        app.router.add_static("/static", STATIC)
+        app.router.add_get("/config", self.config)
+        app.router.add_get("/healthz", _alive)
+        app.router.add_get("/readyz", self.ready)
+        if self._hub.settings.dev:
+            app.router.add_post("/dev/token", self.dev_token)
+        return app
+
+    async def connect(self, request: web.Request) -> web.StreamResponse:
+        """The handshake, then the session. Whoever may not in learns so before anything else is done."""
+        try:
+            identity = await self._hub.verifier.verify(_token(request))
+        except Unauthorized as error:
+            return _refusal(401, error.message)
+        device_id = request.query.get("deviceId") or request.headers.get("DeviceId") or UNKNOWN_DEVICE
+        problem = text.problem_with(device_id, longest=text.MAX_ID)
+        if problem:
+            return _refusal(400, f"deviceId {problem}")
+        if not self._origin_is_fine(request):
+            return _refusal(403, "This origin may not connect")
+        why_not = self._not_ready()
+        most = self._hub.settings.max_connections
+        if why_not is None and most and len(self._hub.sessions) >= most:
+            why_not = "the edge is full"
+        if why_not is not None:
+            return _refusal(503, f"Not now: {why_not}", {"Retry-After": "1"})
+        ws = web.WebSocketResponse(
+            autoping=False, compress=False, max_msg_size=MAX_FRAME, decode_text=False, timeout=2.0
+        )
+        if not ws.can_prepare(request).ok:
+            return _refusal(400, "This address takes WebSockets only")
+        await ws.prepare(request)
+        transport = cast(asyncio.Transport | None, request.transport)  # uvloop's has no common ancestor with it
+        if transport is None:
+            return ws  # gone already
+        _bound_kernel_buffers(transport)
+        structlog.contextvars.bind_contextvars(user_id=identity.user_id, device_id=device_id)
+        await self._serve(ws, transport, identity, device_id, resumes=request.query.get("resume") == "1")
+        return ws
+
+    async def _serve(
+        self,
+        ws: web.WebSocketResponse,
+        transport: asyncio.Transport,
+        identity: Identity,
+        device_id: str,
+        *,
+        resumes: bool,
+    ) -> None:
+        session = Session(self._hub, ws, transport, self._seed, identity, device_id, resumes=resumes)
+        code = await session.run()
+        log.debug("connection ended", close_code=code.code, reason=code.reason)
+
+    async def config(self, _request: web.Request) -> web.Response:
+        """What the page must know."""
+        return web.json_response({"dev": self._hub.settings.dev})
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """200 when connections are taken; else 503 and why."""
+        why_not = self._not_ready()
+        if why_not is None:
+            return web.json_response({"status": "ready"})
+        return web.json_response({"status": "not ready", "reason": why_not}, status=503)
+
+    async def dev_token(self, request: web.Request) -> web.Response:
+        """Development mode only: a token for whoever one says one is."""
+        try:
+            user_id = msgspec.json.decode(await request.read(), type=dict[str, str]).get("user", "")
+        except msgspec.DecodeError:
+            return _refusal(400, "Send a JSON object with `user`")
+        problem = text.problem_with(user_id, longest=text.MAX_ID, shortest=1)
+        if problem:
+            return _refusal(400, f"user {problem}")
+        token = make_token(user_id, self._secret, lifetime=_DEV_TOKEN_LIFETIME, settings=self._hub.settings)
+        return web.json_response({"token": token, "userId": user_id})
+
+    def _not_ready(self) -> str | None:
+        return "the edge is draining" if self.draining else self._hub.presence.not_ready
+
+    def _origin_is_fine(self, request: web.Request) -> bool:
+        """Browsers say where a page came from: pages of strangers must not use their visitors' tokens."""
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is None or "*" in self._origins or origin in self._origins:
+            return True
+        return urlsplit(origin).netloc == request.host
+
+
+async def _page(_request: web.Request) -> web.StreamResponse:
+    return web.FileResponse(STATIC / "index.html")
+
+
+async def _alive(_request: web.Request) -> web.Response:
+    return web.json_response({"status": "alive"})
+
+
+@web.middleware
+async def _secure(request: web.Request, handler: Any) -> web.StreamResponse:
+    try:
+        response: web.StreamResponse = await handler(request)
+    except web.HTTPException as error:
+        error.headers.update(_SECURITY_HEADERS)
+        raise
+    except Exception:
+        log.exception("request crashed", path=request.path)
+        return _refusal(500, "Internal server error")
+    if not response.prepared:
+        response.headers.update(_SECURITY_HEADERS)
+    return response
+
+
+def _token(request: web.Request) -> str:
+    token = request.query.get("token")
+    if token:
+        return token
+    scheme, _, rest = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else scheme
+
+
+def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"status": "error", "code": status, "error": message}, status=status, headers=headers)
+
+
+def _bound_kernel_buffers(transport: asyncio.Transport) -> None:
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _SOCKET_BUFFER // 4)

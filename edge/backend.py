@@ -1,0 +1,88 @@
+"""The services behind the edge, item by item: single calls of sessions ride together in batched ones."""
+
+import asyncio
+from collections.abc import Sequence
+
+from proto.connection.v1 import connection_pb2, connection_pb2_grpc
+from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
+from proto.timer.v1 import timer_pb2, timer_pb2_grpc
+from runtime.batcher import Batcher
+from runtime.grpc_client import CALL_DEADLINE
+
+
+class Backend:
+    """Calls of the timer, sharing and connection services.
+
+    Methods return futures. Beside what is said at the RPCs they raise grpc.aio.AioRpcError, and Overloaded when too much
+    is waiting. Writes and changes of one timer take effect in the order in which they were asked for here.
+    """
+
+    def __init__(
+        self,
+        timers: "timer_pb2_grpc.TimerServiceAsyncStub",
+        sharing: "sharing_pb2_grpc.SharingServiceAsyncStub",
+        connections: "connection_pb2_grpc.ConnectionServiceAsyncStub",
+    ) -> None:
+        self._timers = timers
+        self._sharing = sharing
+        self._connections = connections
+        self._writes = Batcher(self._write, name="timers")
+        self._gets = Batcher(self._get, name="timers")
+        self._snapshots = Batcher(self._snapshot, name="timers", max_batch=32)
+        self._changes = Batcher(self._change, name="sharing")
+        self._registrations = Batcher(self._register, name="connections")
+        self._endings = Batcher(self._unregister, name="connections", lanes=1, max_batch=1_000, max_queue=100_000)
+
+    def write(self, item: timer_pb2.WriteItem) -> asyncio.Future[timer_pb2.WriteResult]:
+        """One command on a timer."""
+        return self._writes.submit(item, item.timer_id)
+
+    def get(self, timer_id: str) -> asyncio.Future[timer_pb2.GetResult]:
+        """A timer and its audience as they are now; nobody's right to see it is checked."""
+        return self._gets.submit(timer_pb2.GetItem(timer_id=timer_id), timer_id)
+
+    def snapshot(self, item: timer_pb2.SnapshotItem) -> asyncio.Future[timer_pb2.UserSnapshot]:
+        """All timers of a user."""
+        return self._snapshots.submit(item, item.user_id)
+
+    def change(self, item: sharing_pb2.ChangeItem) -> asyncio.Future[sharing_pb2.ChangeResult]:
+        """One change of who sees a timer."""
+        return self._changes.submit(item, item.timer_id)
+
+    def register(self, item: connection_pb2.RegisterItem) -> asyncio.Future[connection_pb2.RegisterResult]:
+        """The durable row of a connection."""
+        return self._registrations.submit(item, item.user_id)
+
+    def unregister(self, connection_id: str) -> asyncio.Future[None]:
+        """The end of that row."""
+        return self._endings.submit(connection_id, "")
+
+    async def close(self) -> None:
+        """Finishes what is under way, and takes no more."""
+        for batcher in (self._writes, self._gets, self._snapshots, self._changes, self._registrations, self._endings):
+            await batcher.close()
+
+    async def _write(self, items: Sequence[timer_pb2.WriteItem]) -> Sequence[timer_pb2.WriteResult]:
+        response = await self._timers.Write(timer_pb2.WriteRequest(items=items), timeout=CALL_DEADLINE)
+        return response.results
+
+    async def _get(self, items: Sequence[timer_pb2.GetItem]) -> Sequence[timer_pb2.GetResult]:
+        response = await self._timers.Get(timer_pb2.GetRequest(items=items), timeout=CALL_DEADLINE)
+        return response.results
+
+    async def _snapshot(self, items: Sequence[timer_pb2.SnapshotItem]) -> Sequence[timer_pb2.UserSnapshot]:
+        response = await self._timers.Snapshot(timer_pb2.SnapshotRequest(items=items), timeout=CALL_DEADLINE)
+        return response.results
+
+    async def _change(self, items: Sequence[sharing_pb2.ChangeItem]) -> Sequence[sharing_pb2.ChangeResult]:
+        response = await self._sharing.Change(sharing_pb2.ChangeRequest(items=items), timeout=CALL_DEADLINE)
+        return response.results
+
+    async def _register(self, items: Sequence[connection_pb2.RegisterItem]) -> Sequence[connection_pb2.RegisterResult]:
+        response = await self._connections.Register(connection_pb2.RegisterRequest(items=items), timeout=CALL_DEADLINE)
+        return response.results
+
+    async def _unregister(self, connection_ids: Sequence[str]) -> Sequence[None]:
+        request = connection_pb2.UnregisterRequest(connection_ids=connection_ids)
+        await self._connections.Unregister(request, timeout=CALL_DEADLINE)
+        return [None] * len(connection_ids)

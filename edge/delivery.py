@@ -1,0 +1,115 @@
+"""From the connection service's instructions to the mailboxes of sessions."""
+
+import asyncio
+from collections.abc import Iterable
+
+import grpc
+
+from edge.backend import Backend
+from edge.knowledge import TimerState
+from edge.session import Session
+from edge.sessions import Sessions
+from proto.connection.v1 import connection_pb2
+from proto.event.v1 import event_pb2
+from runtime import logs
+from runtime.clock import now_us
+from runtime.errors import BubbleError
+from runtime.telemetry import Telemetry
+
+log = logs.get(__name__)
+
+MAX_LOADING = 10_000
+"""Timers that may be waited for at once. Sessions beyond that are closed and catch up when they reconnect."""
+
+_RETRY = 0.5  # seconds between two attempts to load a timer while the services are away
+
+
+class Delivery:
+    """Gives every event to the sessions it is for."""
+
+    def __init__(self, sessions: Sessions, backend: Backend, telemetry: Telemetry) -> None:
+        self._sessions = sessions
+        self._backend = backend
+        self._telemetry = telemetry
+        self._wanted: dict[str, set[Session]] = {}
+        self._loading: set[asyncio.Task[None]] = set()
+
+    def deliver(self, batch: connection_pb2.DeliveryBatch) -> None:
+        """Puts a batch into the mailboxes. When this returns, the batch may be acknowledged: what a session can't be given
+        from the event alone is loaded until it succeeds.
+        """
+        server_time_us = now_us()
+        for delivery in batch.deliveries:
+            event = delivery.event
+            sessions = [
+                session
+                for connection_id in delivery.connection_ids
+                if (session := self._sessions.get(connection_id)) is not None
+            ]
+            with self._telemetry.span("ws.send", event.traceparent, {"bubble.connections": len(sessions)}):
+                if event.HasField("timer_changed"):
+                    view = event_pb2.TimerView(timer=event.timer_changed.timer, audience=event.audience)
+                    self._offer(TimerState(view, event.event_id, server_time_us), sessions)
+                elif event.HasField("audience_changed"):
+                    self._offer_audience(event, sessions, server_time_us)
+
+    def load(self, timer_id: str, sessions: Iterable[Session]) -> None:
+        """Reads a timer as it is now, or later, and offers it to the sessions; repeats that until it succeeds."""
+        wanted = self._wanted.get(timer_id)
+        if wanted is not None:
+            wanted.update(sessions)
+            return
+        if len(self._wanted) >= MAX_LOADING:
+            for session in sessions:
+                session.give_up()
+            return
+        self._wanted[timer_id] = set(sessions)
+        task = asyncio.create_task(self._load(timer_id), name="load")
+        self._loading.add(task)
+        task.add_done_callback(self._loading.discard)
+
+    async def close(self) -> None:
+        """Ends all loading."""
+        for task in self._loading:
+            task.cancel()
+        await asyncio.gather(*self._loading, return_exceptions=True)
+
+    def _offer(self, state: TimerState, sessions: Iterable[Session]) -> None:
+        in_need = [session for session in sessions if not session.offer(state)]
+        if in_need:
+            self.load(state.timer_id, in_need)
+
+    def _offer_audience(self, event: event_pb2.Event, sessions: Iterable[Session], server_time_us: int) -> None:
+        change, audience = event.audience_changed, event.audience
+        removed = set(change.removed_user_ids)
+        in_need = []
+        for session in sessions:
+            if session.user_id in removed:
+                session.revoke(change.timer_id, audience.version, event.event_id, server_time_us)
+            elif not session.knowledge.audience_is_known(change.timer_id, audience.version):
+                in_need.append(session)
+        if in_need:
+            self.load(change.timer_id, in_need)
+
+    async def _load(self, timer_id: str) -> None:
+        # Who comes while a read is under way may have come for something newer than that read sees: another round.
+        while sessions := {session for session in self._wanted[timer_id] if session.is_open}:
+            self._wanted[timer_id] = set()
+            try:
+                result = await self._backend.get(timer_id)
+            except (grpc.aio.AioRpcError, BubbleError) as error:
+                log.warning("timer not loaded yet", timer_id=timer_id, error=str(error)[:200])
+                self._wanted[timer_id] |= sessions
+                await asyncio.sleep(_RETRY)
+                continue
+            except Exception:
+                log.exception("timer not loaded", timer_id=timer_id)
+                for session in sessions:
+                    session.give_up()
+                continue
+            if result.HasField("view"):
+                versions = (result.view.timer.version, result.view.audience.version)
+                state = TimerState(result.view, f"{versions[0]:x}.{versions[1]:x}.{timer_id}"[:64], now_us())
+                for session in sessions:
+                    session.offer_loaded(state)
+        del self._wanted[timer_id]

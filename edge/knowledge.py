@@ -1,0 +1,248 @@
+"""What one client has been told, and so what it still must be told. Pure: no I/O.
+
+Deliveries come at least once and in any order, from several replicas; this is where that becomes, for each client, states
+whose versions never go back, of timers it may see.
+"""
+
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import NamedTuple
+
+from edge.codec.contract import Codec
+from edge.frames import text_frame
+from proto.event.v1 import event_pb2
+from proto.timer.v1 import timer_pb2
+
+MAX_REMEMBERED = 256
+"""Timers that were stopped or taken away and are remembered by a connection. A late duplicate for one of them comes within
+seconds (a call's deadline); this is for hundreds of stops in that time."""
+
+MAX_STAGED = 2_000
+"""Timers whose changes may wait for a connection's first snapshot. No user may see more (see the limits)."""
+
+
+class TimerState:
+    """A timer's state on its way to many clients: encoded once per dialect."""
+
+    __slots__ = ("_frames", "_server_time_us", "audience_version", "event_id", "owner_id", "stopped", "version", "view")
+
+    def __init__(self, view: event_pb2.TimerView, event_id: str, server_time_us: int) -> None:
+        timer, audience = view.timer, view.audience
+        self.view = view
+        self.event_id = event_id
+        self.version = timer.version
+        self.audience_version = audience.version
+        self.owner_id = audience.owner_id
+        self.stopped = timer.run_state == event_pb2.RUN_STATE_STOPPED
+        self._server_time_us = server_time_us
+        self._frames: dict[tuple[Codec, bool], bytes] = {}
+
+    @property
+    def timer_id(self) -> str:
+        """The timer."""
+        return self.view.timer.timer_id
+
+    def visible_to(self, user_id: str) -> bool:
+        """Whether a user is in the audience."""
+        return user_id == self.owner_id or user_id in self.view.audience.member_ids
+
+    def frame(self, codec: Codec, *, as_share: bool = False) -> bytes:
+        """The WebSocket frame that tells of this state, or that the timer has just been shared."""
+        frame = self._frames.get((codec, as_share))
+        if frame is None:
+            encode = codec.share_added if as_share else codec.timer
+            frame = text_frame(encode(self.view, self.event_id, self._server_time_us))
+            self._frames[codec, as_share] = frame
+        return frame
+
+
+class Verdict(Enum):
+    """What to do with a state for one client."""
+
+    SEND = auto()
+    SEND_AS_SHARE = auto()
+    """Send it as a timer that has just been shared with the client's user."""
+    SKIP = auto()
+    """The client has it, or something newer, or may not see it."""
+    LOAD = auto()
+    """It can't be told from the event alone: read the timer and its audience as they are now, and offer that."""
+    WAIT = auto()
+    """It was kept until the first snapshot."""
+
+
+class _Known(NamedTuple):
+    version: int
+    audience_version: int
+
+
+class _Gone(NamedTuple):
+    version: int
+    audience_version: int
+    revoked: bool
+
+
+class TooMuchStaged(Exception):
+    """More came before the first snapshot than can be kept."""
+
+
+class Knowledge:
+    """What one client of one user knows. Until `snapshot` is called, what is offered is kept."""
+
+    __slots__ = ("_gone", "_known", "_staged", "_user_id")
+
+    def __init__(self, user_id: str) -> None:
+        self._user_id = user_id
+        self._known: dict[str, _Known] = {}
+        self._gone: dict[str, _Gone] = {}
+        self._staged: dict[str, TimerState] | None = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether the first snapshot has been taken."""
+        return self._staged is None
+
+    def offer(self, state: TimerState) -> Verdict:
+        """A state as it came with an event: SEND, SKIP, LOAD or WAIT. Raises TooMuchStaged."""
+        if self._staged is not None:
+            return self._stage(self._staged, state)
+        timer_id = state.timer_id
+        known = self._known.get(timer_id)
+        if known is None:
+            gone = self._gone.get(timer_id)
+            if gone is not None and state.version <= gone.version:
+                return Verdict.SKIP
+            # A member who does not know the timer: it may have been taken away since the event was made. Or it has just
+            # been shared, and the event that says so is still to come. The authority knows.
+            if state.owner_id != self._user_id:
+                return Verdict.LOAD
+        else:
+            if state.version < known.version:
+                return Verdict.SKIP
+            if state.audience_version < known.audience_version:
+                # Made before a change of the audience that this client knows already: it would undo that.
+                return Verdict.SKIP if state.version == known.version else Verdict.LOAD
+            if state.version == known.version and state.audience_version == known.audience_version:
+                return Verdict.SKIP
+        return self._take(state)
+
+    def offer_loaded(self, state: TimerState) -> Verdict:
+        """A state that was read just now, for an event that asked for it: SEND, SEND_AS_SHARE or SKIP."""
+        if self._staged is not None:
+            return self._stage(self._staged, state)
+        timer_id = state.timer_id
+        known, gone = self._known.get(timer_id), self._gone.get(timer_id)
+        if not state.visible_to(self._user_id):
+            return Verdict.SKIP  # the event that takes it away is on its way
+        if gone is not None and (
+            state.version <= gone.version if not gone.revoked else state.audience_version <= gone.audience_version
+        ):
+            return Verdict.SKIP
+        if known is not None and (
+            state.version < known.version
+            or state.audience_version < known.audience_version
+            or (state.version == known.version and state.audience_version == known.audience_version)
+        ):
+            return Verdict.SKIP
+        if known is None and state.stopped:
+            self._remember(timer_id, _Gone(state.version, state.audience_version, revoked=False))
+            return Verdict.SKIP
+        is_new = known is None and (gone is None or gone.revoked) and state.owner_id != self._user_id
+        return Verdict.SEND_AS_SHARE if self._take(state) is Verdict.SEND and is_new else Verdict.SEND
+
+    def audience_is_known(self, timer_id: str, audience_version: int) -> bool:
+        """Whether the client was told of this audience, or of a newer one."""
+        known = self._known.get(timer_id)
+        return known is not None and known.audience_version >= audience_version
+
+    def revoke(self, timer_id: str, audience_version: int) -> bool:
+        """The user may not see a timer any longer. Returns whether the client must be told."""
+        gone = self._gone.get(timer_id)
+        if gone is not None and gone.revoked and gone.audience_version >= audience_version:
+            return False
+        known = self._known.get(timer_id)
+        if known is not None and known.audience_version > audience_version:
+            return False  # it has been shared again since
+        self._known.pop(timer_id, None)
+        staged = self._staged.pop(timer_id, None) if self._staged is not None else None
+        # Remembered with version 0: when it is shared again, its state is new to this client whatever its version.
+        self._remember(timer_id, _Gone(0, audience_version, revoked=True))
+        return known is not None or staged is not None
+
+    def wrote(self, state: TimerState, version: int, base_version: int, *, waiting: bool) -> bool:
+        """The client's own command made `version` out of `base_version`, and the timer is now as in `state`.
+
+        Returns whether the client must be sent that state, since it has missed something that the command built on.
+        `waiting`: an older state of the timer has not been written to the client yet, so that one has been missed, too.
+        """
+        timer_id = state.timer_id
+        known = self._known.get(timer_id, _Known(0, 0))
+        if state.version <= known.version:
+            return False
+        gone = self._gone.get(timer_id)
+        known_version = max(known.version, gone.version if gone is not None else 0)
+        self._take(state)
+        return waiting or version != state.version or base_version not in (0, known_version)
+
+    def snapshot(
+        self, snapshot: timer_pb2.UserSnapshot, gone_ids: Iterable[str]
+    ) -> tuple[list[event_pb2.TimerView], list[TimerState]]:
+        """A snapshot that was read after the connection was announced.
+
+        Returns those of its views that the client must be sent, and, after the first one, what was kept until now, to be
+        offered again.
+        """
+        views = []
+        for view in snapshot.views:
+            timer_id = view.timer.timer_id
+            known, gone = self._known.get(timer_id), self._gone.get(timer_id)
+            if known is not None and view.timer.version < known.version:
+                continue
+            if gone is not None and (
+                view.audience.version <= gone.audience_version if gone.revoked else view.timer.version <= gone.version
+            ):
+                continue
+            views.append(view)
+        for timer_id, versions in snapshot.versions.items():
+            gone = self._gone.get(timer_id)
+            if gone is not None and (
+                versions.audience_version <= gone.audience_version if gone.revoked else versions.version <= gone.version
+            ):
+                continue
+            self._gone.pop(timer_id, None)
+            known = self._known.get(timer_id, _Known(0, 0))
+            self._known[timer_id] = _Known(
+                max(known.version, versions.version), max(known.audience_version, versions.audience_version)
+            )
+        for timer_id in gone_ids:
+            self._known.pop(timer_id, None)
+        staged, self._staged = self._staged, None
+        return views, list(staged.values()) if staged else []
+
+    def _take(self, state: TimerState) -> Verdict:
+        timer_id = state.timer_id
+        known = self._known.get(timer_id)
+        audience_version = state.audience_version
+        if known is not None and known.audience_version > audience_version:
+            audience_version = known.audience_version
+        if state.stopped:
+            self._known.pop(timer_id, None)
+            self._remember(timer_id, _Gone(state.version, audience_version, revoked=False))
+        else:
+            self._known[timer_id] = _Known(state.version, audience_version)
+            if self._gone:
+                self._gone.pop(timer_id, None)
+        return Verdict.SEND
+
+    def _stage(self, staged: dict[str, TimerState], state: TimerState) -> Verdict:
+        older = staged.get(state.timer_id)
+        if older is None and len(staged) >= MAX_STAGED:
+            raise TooMuchStaged
+        if older is None or (state.version, state.audience_version) >= (older.version, older.audience_version):
+            staged[state.timer_id] = state
+        return Verdict.WAIT
+
+    def _remember(self, timer_id: str, gone: _Gone) -> None:
+        self._gone.pop(timer_id, None)
+        self._gone[timer_id] = gone
+        if len(self._gone) > MAX_REMEMBERED:
+            del self._gone[next(iter(self._gone))]

@@ -1,0 +1,109 @@
+"""All sessions of this edge: finding them, writing to them once per turn of the loop, and ending those that must end."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edge.close_codes import CloseCode
+
+if TYPE_CHECKING:
+    from edge.config import EdgeSettings
+    from edge.session import Session
+
+_POLL_CONGESTED = 0.05  # seconds between two looks at sockets that took no more bytes
+_SWEEP = 1.0  # seconds between two looks at every session
+
+
+class Sessions:
+    """The sessions by connection id, and what is done for all of them."""
+
+    def __init__(self, settings: "EdgeSettings") -> None:
+        self._settings = settings
+        self._by_id: dict[str, Session] = {}
+        self._all: set[Session] = set()
+        self._dirty: list[Session] = []
+        self._congested: set[Session] = set()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> "Iterator[Session]":
+        return iter(list(self._all))
+
+    def get(self, connection_id: str) -> "Session | None":
+        """The session of a connection, while it is open."""
+        return self._by_id.get(connection_id)
+
+    def add(self, session: "Session") -> None:
+        """A new session; it has no connection id yet."""
+        self._all.add(session)
+
+    def name(self, session: "Session") -> None:
+        """The session has its connection id."""
+        self._by_id[session.connection_id] = session
+
+    def remove(self, session: "Session") -> None:
+        """The session is over."""
+        self._all.discard(session)
+        self._congested.discard(session)
+        self._by_id.pop(session.connection_id, None)
+
+    def write_soon(self, session: "Session") -> None:
+        """Something was put into the session's mailbox: it is written at the end of this turn of the loop."""
+        if not self._dirty:
+            asyncio.get_running_loop().call_soon(self._write_dirty)
+        self._dirty.append(session)
+
+    async def run(self) -> None:
+        """Keeps all sessions going, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._poll_congested())
+            group.create_task(self._sweep_forever())
+
+    async def drain(self, seconds: float) -> None:
+        """Tells every client to reconnect at a random moment within so many seconds, and closes it then."""
+        sessions = list(self)
+        moments = sorted(random.uniform(0, seconds) for _ in sessions)
+        for session, moment in zip(sessions, moments, strict=True):
+            session.announce_restart(round(moment * 1_000))
+        started = time.monotonic()
+        for session, moment in zip(sessions, moments, strict=True):
+            await asyncio.sleep(started + moment - time.monotonic())
+            session.close_soon(CloseCode.RESTARTING)
+        await self.wait_until_empty()
+
+    def close_all(self, code: CloseCode) -> None:
+        """Closes every session."""
+        for session in self:
+            session.close_soon(code)
+
+    async def wait_until_empty(self) -> None:
+        """Returns when no session is left."""
+        while self._all:
+            await asyncio.sleep(0.02)
+
+    def _write_dirty(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for session in dirty:
+            if not session.write():
+                self._congested.add(session)
+
+    async def _poll_congested(self) -> None:
+        while True:
+            await asyncio.sleep(_POLL_CONGESTED)
+            for session in list(self._congested):
+                if session.write():
+                    self._congested.discard(session)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP)
+            now, wall_clock = time.monotonic(), time.time()
+            for session in self:
+                code = session.overdue(now, wall_clock)
+                if code is not None:
+                    session.close_soon(code)
+                else:
+                    session.ping_if_due(now)

@@ -1,0 +1,96 @@
+"""Natural batching: what arrives while a call is in flight rides in the next one.
+
+There is no timer, so nothing waits when the system is idle, and the size of batches follows the load. The idea is the
+"smart batching" of M. Thompson (mechanical-sympathy, 2011); the lanes are ours: items with the same key always share a
+lane, and a lane has one call in flight, so that items of one key take effect in the order they were submitted.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from runtime.errors import Overloaded
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Send = Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]
+
+
+class Batcher(Generic[Item, Result]):
+    """Collects single items into calls of `send`.
+
+    `send` gets 1 to `max_batch` items and returns one result per item, in order; what it raises, every item of the
+    batch raises. At most `lanes` calls are in flight and at most `max_queue` items wait.
+    """
+
+    def __init__(
+        self, send: Send[Item, Result], *, name: str, lanes: int = 2, max_batch: int = 128, max_queue: int = 10_000
+    ) -> None:
+        self._send = send
+        self._name = name
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._waiting = 0
+        self._closed = False
+        self._queues: list[deque[tuple[Item, asyncio.Future[Result]]]] = [deque() for _ in range(lanes)]
+        self._workers: list[asyncio.Task[None] | None] = [None] * lanes
+
+    def submit(self, item: Item, key: str) -> asyncio.Future[Result]:
+        """Queues one item; the future gets its result.
+
+        Items with equal keys are sent in the order of submission. Cancelling the future does not take the item back.
+        Raises Overloaded when the queue is full or the batcher is closed: then nothing was queued.
+        """
+        if self._closed:
+            raise Overloaded(f"{self._name} is shutting down")
+        if self._waiting >= self._max_queue:
+            raise Overloaded(f"Too much is under way for {self._name}")
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        lane = hash(key) % len(self._queues)
+        self._queues[lane].append((item, future))
+        self._waiting += 1
+        if self._workers[lane] is None:
+            # The task starts at the loop's next turn, so that everything submitted in this turn shares the first call.
+            self._workers[lane] = asyncio.create_task(self._work(lane), name=f"batcher {self._name}/{lane}")
+        return future
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait for a call (those in flight are not counted)."""
+        return self._waiting
+
+    async def close(self) -> None:
+        """Takes no more, and returns when everything queued has been sent and answered. Idempotent."""
+        self._closed = True
+        await asyncio.gather(*(worker for worker in self._workers if worker is not None))
+
+    async def _work(self, lane: int) -> None:
+        queue = self._queues[lane]
+        try:
+            while queue:
+                batch = [queue.popleft() for _ in range(min(len(queue), self._max_batch))]
+                self._waiting -= len(batch)
+                await self._call(batch)
+        finally:
+            # No await since the loop saw an empty queue: a later submit starts a new worker.
+            self._workers[lane] = None
+
+    async def _call(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._send([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"{self._name} answered {len(results)} of {len(batch)} items")
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:  # whatever it is, it belongs to those who wait for it
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)

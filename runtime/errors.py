@@ -1,0 +1,93 @@
+"""The errors of the domain, and the one mapping from them to gRPC.
+
+A fault of one item of a batch travels as `bubble.common.v1.Error` inside the response; a fault of a whole call travels as
+a gRPC status, set by the interceptor in `runtime.grpc_server`. What a client reads is the edge's business
+(`edge/errors.py`).
+"""
+
+from typing import ClassVar
+
+import grpc
+
+from proto.common.v1 import common_pb2
+
+
+class BubbleError(Exception):
+    """Something that was refused for a reason its sender may be told.
+
+    `message` is one English sentence without secrets; `field` names the part of the request at fault, as clients spell it.
+    """
+
+    code: ClassVar[common_pb2.ErrorCode.ValueType] = common_pb2.ERROR_CODE_INTERNAL
+    status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+
+    def __init__(self, message: str, *, field: str = "", retry_after_ms: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.retry_after_ms = retry_after_ms
+
+    def to_proto(self) -> common_pb2.Error:
+        """The error as one item's answer."""
+        return common_pb2.Error(
+            code=self.code, message=self.message, field=self.field, retry_after_ms=self.retry_after_ms
+        )
+
+
+class InvalidArgument(BubbleError):
+    """The request itself is wrong; sending it again is useless."""
+
+    code = common_pb2.ERROR_CODE_INVALID_ARGUMENT
+    status = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class PermissionDenied(BubbleError):
+    """The thing exists and is not the caller's to see or change."""
+
+    code = common_pb2.ERROR_CODE_PERMISSION_DENIED
+    status = grpc.StatusCode.PERMISSION_DENIED
+
+
+class NotFound(BubbleError):
+    """There is no such thing."""
+
+    code = common_pb2.ERROR_CODE_NOT_FOUND
+    status = grpc.StatusCode.NOT_FOUND
+
+
+class Conflict(BubbleError):
+    """The request was made for another version of the thing."""
+
+    code = common_pb2.ERROR_CODE_CONFLICT
+    status = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class LimitReached(BubbleError):
+    """A limit of a user or timer is reached until something else is removed."""
+
+    code = common_pb2.ERROR_CODE_LIMIT_REACHED
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Overloaded(BubbleError):
+    """Too much is under way. Nothing was done; trying again after `retry_after_ms` is worthwhile."""
+
+    code = common_pb2.ERROR_CODE_OVERLOADED
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, *, retry_after_ms: int = 1_000) -> None:
+        super().__init__(message, retry_after_ms=retry_after_ms)
+
+
+class Unavailable(BubbleError):
+    """Something this process depends on can't be reached. What was asked for may have happened."""
+
+    code = common_pb2.ERROR_CODE_OVERLOADED
+    status = grpc.StatusCode.UNAVAILABLE
+
+    def __init__(self, message: str, *, retry_after_ms: int = 1_000) -> None:
+        super().__init__(message, retry_after_ms=retry_after_ms)
+
+
+INTERNAL = common_pb2.Error(code=common_pb2.ERROR_CODE_INTERNAL, message="Internal server error")
+"""The answer to whatever nobody expected. The log has the rest."""

@@ -1,0 +1,85 @@
+"""Channels to the other services: one way to build them, for every process."""
+
+import ipaddress
+import json
+
+import grpc
+
+CALL_DEADLINE = 5.0
+"""Seconds a unary call may take, restarts of the other side included. Long enough for a restart (about 2 s), short enough
+for a person who waits for a reply."""
+
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        # The stream has its own reconnects: a retry would play an old hello again.
+        {"name": [{"service": "bubble.connection.v1.ConnectionService", "method": "Attach"}]},
+        {
+            "name": [{}],
+            "waitForReady": True,
+            # Safe for every call of ours: reads and changes alike may be repeated (see the protos).
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        },
+    ],
+}
+
+MESSAGE_LIMIT = 16 * 1024 * 1024
+"""Bytes of one gRPC message. The largest is a snapshot of 64 users with a thousand timers each on reconnecting."""
+
+_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.enable_retries", 1),
+    # A dead peer is found after 10 + 5 s; the servers permit it (`grpc_server`).
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A restarted service is found within a second, and a new replica within ten.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    # Each channel has sockets of its own: two edges in one test process must not share a fate.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+def open_channel(addresses: str) -> grpc.aio.Channel:
+    """A channel to all replicas of a service, taking turns between them.
+
+    `addresses` is `host:port`, where the host's name may stand for many replicas, or several `ip:port`, separated by
+    commas. Must be closed. Raises ValueError for anything else.
+    """
+    return grpc.aio.insecure_channel(target(addresses), options=_OPTIONS)
+
+
+def target(addresses: str) -> str:
+    """The gRPC name of a list of addresses. Raises ValueError when it is none."""
+    parts = [split_address(address) for address in addresses.split(",")]
+    if len(parts) == 1:
+        host, port = parts[0]
+        return f"dns:///{_bracketed(host)}:{port}"
+    families = {ipaddress.ip_address(host).version for host, _ in parts}
+    if len(families) != 1:
+        raise ValueError("addresses of one list must be of one family")
+    return f"ipv{families.pop()}:" + ",".join(f"{_bracketed(host)}:{port}" for host, port in parts)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port` as its two parts. Raises ValueError when it is not that."""
+    host, colon, port = address.strip().rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ValueError(f"{address!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,168 @@
+"""The gRPC server of every service: health that tells the truth, reflection, errors, keepalive, drain."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as aio_health  # type: ignore[attr-defined]  # the stubs know no asyncio
+from grpc_reflection.v1alpha import reflection
+
+from runtime import logs
+from runtime.errors import BubbleError
+from runtime.grpc_client import MESSAGE_LIMIT
+
+log = logs.get(__name__)
+
+HealthCheck = Callable[[], Awaitable[None]]
+"""Returns when what it checks is fine, raises when it is not."""
+
+CHECK_INTERVAL = 1.0
+"""Seconds between two health checks, and the most one may take."""
+
+_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server beside the first
+    # What the clients' keepalive needs (`grpc_client`): pings every 10 s, also when nothing is under way.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+]
+
+Context: TypeAlias = Any  # grpc.aio.ServicerContext, which is generic in the stubs only
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class GrpcServer:
+    """One service's server. Made by `serve`."""
+
+    def __init__(self, service: str, port: int, server: grpc.aio.Server, health_servicer: Any) -> None:
+        self.port = port
+        self._service = service
+        self._server = server
+        self._health = health_servicer
+        self._serving = False
+
+    async def set_serving(self, serving: bool) -> None:
+        """What the health service answers from now on, for the whole server and for its service."""
+        self._serving = serving
+        for name in ("", self._service):
+            await self._health.set(name, _SERVING if serving else _NOT_SERVING)
+
+    async def watch(self, check: HealthCheck) -> None:
+        """Keeps the health answer true. Runs until it is cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(CHECK_INTERVAL):
+                    await check()
+                healthy = True
+            except Exception as error:  # whatever the check met, the answer is the same
+                healthy = False
+                if self._serving:
+                    log.warning("not serving", reason=str(error) or type(error).__name__)
+            if healthy and not self._serving:
+                log.info("serving", port=self.port)
+            if healthy != self._serving:
+                await self.set_serving(healthy)
+            await asyncio.sleep(CHECK_INTERVAL)
+
+
+@asynccontextmanager
+async def serve(
+    service: str,
+    register: Callable[[grpc.aio.Server], None],
+    *,
+    host: str,
+    port: int,
+    check: HealthCheck,
+    drain_seconds: float,
+) -> AsyncIterator[GrpcServer]:
+    """Runs a server for `service` (its full name) for the length of the context.
+
+    `register` adds the servicer. Port 0 takes a free one. On leaving: answers NOT_SERVING, takes no new calls, waits up to
+    `drain_seconds` for those under way, then cuts them. Raises OSError when the port can't be had.
+    """
+    server = grpc.aio.server(interceptors=[_ErrorInterceptor()], options=_OPTIONS)
+    register(server)
+    health_servicer = aio_health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    address = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"can't listen on {address}: is the port taken?") from error
+    running = GrpcServer(service, bound, server, health_servicer)
+    await running.set_serving(False)
+    await server.start()
+    watcher = asyncio.create_task(running.watch(check), name="health")
+    try:
+        yield running
+    finally:
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
+        await running.set_serving(False)
+        await server.stop(drain_seconds)
+
+
+class _ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """Maps what a handler raises to a gRPC status: our own errors by their kind, everything else to a bare INTERNAL."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith("/bubble."):
+            return handler
+        if handler.unary_unary is not None:
+            unary: Any = handler.unary_unary
+
+            async def answer(request: Any, context: Context) -> Any:
+                try:
+                    return await unary(request, context)
+                except Exception as error:  # mapped, and logged whole when it is not ours
+                    await _abort(context, method, error)
+
+            return grpc.unary_unary_rpc_method_handler(
+                answer, handler.request_deserializer, handler.response_serializer
+            )
+        stream: Any = handler.stream_stream
+
+        async def converse(requests: Any, context: Context) -> AsyncIterator[Any]:
+            try:
+                async for response in stream(requests, context):
+                    yield response
+            except Exception as error:  # mapped, and logged whole when it is not ours
+                await _abort(context, method, error)
+
+        return grpc.stream_stream_rpc_method_handler(
+            converse, handler.request_deserializer, handler.response_serializer
+        )
+
+
+async def _abort(context: Context, method: str, error: Exception) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, BubbleError):
+        if error.status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL):
+            log.warning("call failed", method=method, error=error.message)
+        await context.abort(error.status, error.message)
+    if isinstance(error, grpc.aio.AioRpcError):
+        # A service behind this one failed: its callers may try again, as they would with that one.
+        log.warning("call failed behind", method=method, code=error.code().name, details=error.details())
+        passed_on = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
+        status = error.code() if error.code() in passed_on else grpc.StatusCode.UNAVAILABLE
+        await context.abort(status, "A service behind this one can't be reached or is overloaded")
+    log.error("call crashed", method=method, exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL, "Internal server error")

@@ -1,0 +1,84 @@
+"""The settings that every process has. Each process extends `ProcessSettings` in its own `config.py`.
+
+Every field names its environment variable as its alias and says in its description what it means, in which unit, and
+what zero does: README.md's table is checked against these.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ProcessSettings(BaseSettings):
+    """Read once, at the start of a process, from the environment only. An empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+
+    dev: bool = Field(
+        False,
+        validation_alias="BUBBLE_DEV",
+        description="development mode: log-in without a password on the page, a random token secret kept in the data "
+        "directory, readable logs. Never in production",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias="BUBBLE_LOG_LEVEL", description="the least severe log lines that are written"
+    )
+    drain_seconds: float = Field(
+        10.0,
+        ge=0,
+        validation_alias="BUBBLE_DRAIN_SECONDS",
+        description="seconds a process that gets SIGTERM takes at most to finish what is under way; 0 = none",
+    )
+    data_dir: Path = Field(
+        Path("data"), validation_alias="BUBBLE_DATA_DIR", description="directory of the SQLite files"
+    )
+    otlp_endpoint: str = Field(
+        "",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="where traces are sent (OTLP over gRPC), such as `http://localhost:4317`; unset = tracing is off",
+    )
+
+
+class ServiceSettings(ProcessSettings):
+    """What the three gRPC services have beside that."""
+
+    host: str = Field("127.0.0.1", validation_alias="BUBBLE_HOST", description="address the gRPC services listen on")
+    store: Literal["sqlite", "mongodb"] = Field(
+        "sqlite", validation_alias="BUBBLE_STORE", description="`sqlite` or `mongodb`"
+    )
+    mongodb_uri: SecretStr | None = Field(
+        None,
+        validation_alias="MONGODB_URI",
+        description="where MongoDB is; needed when the store is `mongodb`",
+    )
+    mongodb_database: str = Field(
+        "bubble",
+        min_length=1,
+        validation_alias="BUBBLE_MONGODB_DATABASE",
+        description="name of the MongoDB database",
+    )
+
+    @model_validator(mode="after")
+    def _mongodb_needs_a_uri(self) -> Self:
+        if self.store == "mongodb" and self.mongodb_uri is None:
+            raise ValueError("MONGODB_URI must be set when BUBBLE_STORE is mongodb")
+        return self
+
+
+def environment_names(settings: type[ProcessSettings]) -> dict[str, str]:
+    """The fields of a settings class by the environment variable each is read from."""
+    names = {}
+    for name, field in settings.model_fields.items():
+        alias = field.validation_alias
+        names[str(alias.choices[0]) if isinstance(alias, AliasChoices) else str(alias)] = name
+    return names
+
+
+def describe(error: ValidationError) -> str:
+    """A validation error as one line for the person who set the variables, without the values (they may be secret)."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors(include_input=False, include_url=False)
+    )

@@ -1,0 +1,97 @@
+"""MongoDB as a store, through motor: majority writes, and compare-and-set in bulk.
+
+Driver types stay in this file and in the services' `store/mongo.py`. Only what MongoDB, sharded clusters and FerretDB
+have in common is used: no transactions, no update pipelines, no change streams, no TTL or partial indexes.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo import InsertOne, ReplaceOne
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from runtime import logs
+from runtime.errors import Unavailable
+
+log = logs.get(__name__)
+
+Document: TypeAlias = dict[str, Any]
+Collection: TypeAlias = AsyncIOMotorCollection[Document]
+Database: TypeAlias = AsyncIOMotorDatabase[Document]
+
+_DUPLICATE_KEY = 11000
+
+
+@asynccontextmanager
+async def open_mongo(uri: str, database: str) -> AsyncIterator[Database]:
+    """A database for the length of the context. Connects at first use; nothing is raised here when it is away."""
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+        uri,
+        # "Acknowledged is durable": a majority of the replica set has it in its journal. Reads see only what is so.
+        w="majority",
+        journal=True,
+        readConcernLevel="majority",
+        readPreference="primary",
+        serverSelectionTimeoutMS=2_000,
+        connectTimeoutMS=2_000,
+        socketTimeoutMS=10_000,
+        appname="bubble-timer",
+    )
+    try:
+        yield client[database]
+    finally:
+        client.close()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns the driver's errors into Unavailable: whether a write took effect is not known then."""
+    try:
+        yield
+    except PyMongoError as error:
+        log.warning("database failed", error=f"{type(error).__name__}: {error}"[:500])
+        raise Unavailable("The database can't be reached") from error
+
+
+async def compare_and_set(
+    collection: Collection, writes: Sequence[tuple[Document, int | None]], write_id_field: str = "write_id"
+) -> list[bool]:
+    """Saves documents that carry `_id` and `version`, each only where the stored version is the one given with it.
+
+    None as the version means that no document may exist yet. Returns per document whether this call saved it, in order,
+    in one round trip when none was lost. False can also mean that it was saved and overwritten at once: whoever loads the
+    document again must recognise its own change in it. Raises Unavailable.
+    """
+    if not writes:
+        return []
+    operations: list[InsertOne[Document] | ReplaceOne[Document]] = []
+    write_ids = []
+    for document, expected in writes:
+        write_ids.append(secrets.token_hex(8))
+        stamped = {**document, write_id_field: write_ids[-1]}
+        if expected is None:
+            operations.append(InsertOne(stamped))
+        else:
+            operations.append(ReplaceOne({"_id": document["_id"], "version": expected}, stamped))
+    duplicates: set[int] = set()
+    with translated():
+        try:
+            result = await collection.bulk_write(operations, ordered=False)
+            saved = result.matched_count + result.inserted_count
+        except BulkWriteError as error:
+            faults = error.details["writeErrors"]
+            if error.details.get("writeConcernErrors") or any(fault["code"] != _DUPLICATE_KEY for fault in faults):
+                raise
+            duplicates = {fault["index"] for fault in faults}
+            saved = error.details["nMatched"] + error.details["nInserted"]
+        if saved == len(writes):
+            return [True] * len(writes)
+        found = collection.find({"_id": {"$in": [document["_id"] for document, _ in writes]}}, {write_id_field: 1})
+        current: Mapping[str, str] = {stored["_id"]: stored[write_id_field] async for stored in found}
+    return [
+        index not in duplicates and current.get(document["_id"]) == write_id
+        for index, ((document, _), write_id) in enumerate(zip(writes, write_ids, strict=True))
+    ]

@@ -1,0 +1,120 @@
+"""The rules of access: pure functions. No I/O, no protobuf, no clock of their own."""
+
+from enum import Enum, auto
+
+import msgspec
+
+from runtime import text
+from runtime.errors import InvalidArgument, LimitReached, PermissionDenied
+
+
+class Role(Enum):
+    """What a user is to a timer."""
+
+    OWNER = auto()
+    MEMBER = auto()
+    STRANGER = auto()
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """The device a change came from."""
+
+    user_id: str
+    device_id: str = ""
+    connection_id: str = ""
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who owns a timer and who may see it, as it is stored.
+
+    `added` and `removed` are users whose change is still to be delivered, `pending_since_us` (microseconds since 1970) the
+    outbox marker that says so. `version` rises with every change of the audience.
+    """
+
+    timer_id: str
+    owner: str
+    members: tuple[str, ...] = ()
+    version: int = 0
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    origin: Origin = Origin("")
+    traceparent: str = ""
+    pending_since_us: int = 0
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Adding (`add`) or removing (not `add`) one user."""
+
+    timer_id: str
+    user_id: str
+    add: bool
+    origin: Origin
+    traceparent: str = ""
+
+
+def validate(change: Change) -> None:
+    """Checks everything that needs no stored state. Raises InvalidArgument, naming the field as clients spell it."""
+    for field, value in (
+        ("timerId", change.timer_id),
+        ("sharedWithUser", change.user_id),
+        ("userId", change.origin.user_id),
+    ):
+        check_id(field, value)
+
+
+def check_id(field: str, value: str) -> None:
+    """Raises InvalidArgument when the value can't be an id."""
+    problem = text.problem_with(value, longest=text.MAX_ID, shortest=1)
+    if problem:
+        raise InvalidArgument(f"{field} {problem}", field=field)
+
+
+def claim(timer_id: str, user_id: str, now_us: int) -> Share:
+    """The share of a timer that nobody owned before."""
+    return Share(timer_id=timer_id, owner=user_id, version=now_us)
+
+
+def role(share: Share, user_id: str) -> Role:
+    """What a user is to the timer of this share."""
+    if user_id == share.owner:
+        return Role.OWNER
+    return Role.MEMBER if user_id in share.members else Role.STRANGER
+
+
+def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Share:
+    """The share after a valid change: the same object when it is so already.
+
+    The version of a changed share is `max(now_us, version + 1)`. `max_members` 0 means no limit. Raises PermissionDenied,
+    InvalidArgument, LimitReached.
+    """
+    actor = change.origin.user_id
+    leaves = not change.add and actor == change.user_id
+    actors_role = role(share, actor)
+    if actors_role is Role.STRANGER:
+        raise PermissionDenied("The timer is not yours", field="timerId")
+    if actors_role is Role.MEMBER and not leaves:
+        raise PermissionDenied("Only the owner can add and remove members", field="timerId")
+    if change.user_id == share.owner:
+        raise InvalidArgument("The owner can neither be added nor removed", field="sharedWithUser")
+    if change.add == (change.user_id in share.members):
+        return share
+    if change.add and max_members and len(share.members) >= max_members:
+        raise LimitReached("The timer has too many members", field="sharedWithUser", retry_after_ms=60_000)
+    others = tuple(member for member in share.members if member != change.user_id)
+    added = tuple(user for user in share.added if user != change.user_id)
+    removed = tuple(user for user in share.removed if user != change.user_id)
+    return msgspec.structs.replace(
+        share,
+        members=(*others, change.user_id) if change.add else others,
+        added=(*added, change.user_id) if change.add else added,
+        removed=removed if change.add else (*removed, change.user_id),
+        version=max(now_us, share.version + 1),
+        origin=change.origin,
+        traceparent=change.traceparent,
+        pending_since_us=share.pending_since_us or now_us,
+    )
+
+
+def delivered(share: Share) -> Share:
+    """The share when all its changes have been delivered."""
+    return msgspec.structs.replace(share, added=(), removed=(), pending_since_us=0)

@@ -1,0 +1,51 @@
+"""The outbox of the sharing service: changed audiences, delivered as `audience_changed` events."""
+
+from collections.abc import Sequence
+
+from proto.common.v1 import common_pb2
+from proto.connection.v1 import connection_pb2
+from proto.event.v1 import event_pb2
+from runtime.outbox import Marked
+from sharing_service.domain import Share
+from sharing_service.store.contract import ShareStore
+
+
+class ShareOutbox:
+    """See `runtime.outbox.Outbox`."""
+
+    def __init__(self, store: ShareStore) -> None:
+        self._store = store
+
+    def marker(self, change: Share) -> Marked:
+        return Marked(change.timer_id, change.version, change.pending_since_us)
+
+    async def events(self, changes: Sequence[Share]) -> Sequence[connection_pb2.DeliverItem]:
+        return [_item(share) for share in changes]
+
+    async def list_pending(self, limit: int, after: tuple[int, str]) -> Sequence[Share]:
+        return await self._store.list_pending(limit, after)
+
+    async def clear(self, changes: Sequence[Share]) -> None:
+        await self._store.clear_pending(changes)
+
+
+def audience(share: Share) -> event_pb2.Audience:
+    """Who may see the timer, as it travels."""
+    return event_pb2.Audience(owner_id=share.owner, member_ids=share.members, version=share.version)
+
+
+def _item(share: Share) -> connection_pb2.DeliverItem:
+    origin = share.origin
+    event = event_pb2.Event(
+        event_id=f"{share.version:x}.s.{share.timer_id}"[:64],
+        audience=audience(share),
+        audience_changed=event_pb2.AudienceChanged(
+            timer_id=share.timer_id, added_user_ids=share.added, removed_user_ids=share.removed
+        ),
+        origin=common_pb2.Origin(
+            user_id=origin.user_id, device_id=origin.device_id, connection_id=origin.connection_id
+        ),
+        traceparent=share.traceparent,
+        committed_at_us=share.pending_since_us,
+    )
+    return connection_pb2.DeliverItem(event=event, user_ids=[share.owner, *share.members, *share.removed])

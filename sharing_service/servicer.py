@@ -1,0 +1,181 @@
+"""The sharing service's RPCs: validate, load, apply, save, answer; then leave it to the relay."""
+
+from collections.abc import Sequence
+
+import grpc
+
+from proto.event.v1 import event_pb2
+from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
+from runtime import logs
+from runtime.clock import now_us
+from runtime.errors import BubbleError, InvalidArgument, LimitReached, NotFound, Overloaded
+from runtime.outbox import Relay
+from runtime.telemetry import Telemetry
+from sharing_service import domain
+from sharing_service.domain import Role, Share
+from sharing_service.relay import audience
+from sharing_service.store.contract import Save, ShareStore
+
+log = logs.get(__name__)
+
+MAX_ITEMS = 256
+MAX_IDS = 1_024
+MAX_USERS = 64
+
+_MAX_LISTED = 2_000  # above what the limits of a user allow; only a deployment without limits can be cut by it
+_SAVE_ATTEMPTS = 10
+
+_ROLES = {
+    Role.OWNER: sharing_pb2.ROLE_OWNER,
+    Role.MEMBER: sharing_pb2.ROLE_MEMBER,
+    Role.STRANGER: sharing_pb2.ROLE_STRANGER,
+}
+
+Context = grpc.aio.ServicerContext
+
+
+class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
+    """See `proto/sharing/v1/sharing.proto`."""
+
+    def __init__(
+        self,
+        store: ShareStore,
+        relay: Relay[Share],
+        telemetry: Telemetry,
+        *,
+        max_members_per_timer: int,
+        max_shares_per_user: int,
+    ) -> None:
+        self._store = store
+        self._relay = relay
+        self._telemetry = telemetry
+        self._max_members_per_timer = max_members_per_timer
+        self._max_shares_per_user = max_shares_per_user
+
+    async def Authorize(
+        self,
+        request: sharing_pb2.AuthorizeRequest,
+        context: "Context[sharing_pb2.AuthorizeRequest, sharing_pb2.AuthorizeResponse]",
+    ) -> sharing_pb2.AuthorizeResponse:
+        items = request.items
+        _check_size(items, MAX_ITEMS)
+        with self._telemetry.spans("sharing.authorize", (item.traceparent for item in items)):
+            shares = await self._store.load({item.timer_id for item in items})
+            # Of several claims in one batch the first wins, as if they had come one after the other.
+            claims: dict[str, Share] = {}
+            for item in items:
+                if item.claim and item.timer_id not in shares and item.timer_id not in claims:
+                    domain.check_id("timerId", item.timer_id)
+                    domain.check_id("userId", item.user_id)
+                    claims[item.timer_id] = domain.claim(item.timer_id, item.user_id, now_us())
+            if claims:
+                shares |= await self._claimed(claims)
+        response = sharing_pb2.AuthorizeResponse()
+        for item in items:
+            share = shares.get(item.timer_id)
+            if share is None:
+                response.results.add()
+            else:
+                response.results.add(role=_ROLES[domain.role(share, item.user_id)], audience=audience(share))
+        return response
+
+    async def GetAudience(
+        self,
+        request: sharing_pb2.GetAudienceRequest,
+        context: "Context[sharing_pb2.GetAudienceRequest, sharing_pb2.GetAudienceResponse]",
+    ) -> sharing_pb2.GetAudienceResponse:
+        _check_size(request.timer_ids, MAX_IDS)
+        shares = await self._store.load(set(request.timer_ids))
+        nobody = event_pb2.Audience()
+        return sharing_pb2.GetAudienceResponse(
+            audiences=[audience(shares[timer_id]) if timer_id in shares else nobody for timer_id in request.timer_ids]
+        )
+
+    async def Change(
+        self,
+        request: sharing_pb2.ChangeRequest,
+        context: "Context[sharing_pb2.ChangeRequest, sharing_pb2.ChangeResponse]",
+    ) -> sharing_pb2.ChangeResponse:
+        _check_size(request.items, MAX_ITEMS)
+        response = sharing_pb2.ChangeResponse()
+        with self._telemetry.spans("sharing.change", (item.traceparent for item in request.items)) as spans:
+            traces = spans.parents(item.traceparent for item in request.items)
+            # One after the other: sharing is rare beside updates, and two changes of one timer see each other so.
+            for item, traceparent in zip(request.items, traces, strict=True):
+                try:
+                    share = await self._change(_change_from(item, traceparent))
+                    response.results.add(audience=audience(share))
+                except BubbleError as error:
+                    response.results.add(error=error.to_proto())
+        return response
+
+    async def ListTimers(
+        self,
+        request: sharing_pb2.ListTimersRequest,
+        context: "Context[sharing_pb2.ListTimersRequest, sharing_pb2.ListTimersResponse]",
+    ) -> sharing_pb2.ListTimersResponse:
+        _check_size(request.user_ids, MAX_USERS)
+        response = sharing_pb2.ListTimersResponse()
+        for user_id in request.user_ids:
+            shares = await self._store.list_of_user(user_id, _MAX_LISTED)
+            response.results.add(
+                timers=[sharing_pb2.TimerAccess(timer_id=each.timer_id, audience=audience(each)) for each in shares]
+            )
+        return response
+
+    async def Release(
+        self,
+        request: sharing_pb2.ReleaseRequest,
+        context: "Context[sharing_pb2.ReleaseRequest, sharing_pb2.ReleaseResponse]",
+    ) -> sharing_pb2.ReleaseResponse:
+        _check_size(request.timer_ids, MAX_IDS)
+        await self._store.delete(set(request.timer_ids))
+        return sharing_pb2.ReleaseResponse()
+
+    async def _claimed(self, claims: dict[str, Share]) -> dict[str, Share]:
+        """The shares after all claims were tried: ours where we won, somebody else's where we lost."""
+        won = await self._store.save([Save(share, None) for share in claims.values()])
+        lost = {timer_id for timer_id, ours in zip(claims, won, strict=True) if not ours}
+        return claims | (await self._store.load(lost) if lost else {})
+
+    async def _change(self, change: domain.Change) -> Share:
+        domain.validate(change)
+        for _ in range(_SAVE_ATTEMPTS):
+            share = (await self._store.load([change.timer_id])).get(change.timer_id)
+            if share is None:
+                raise NotFound("There is no such timer", field="timerId")
+            changed = domain.apply(share, change, now_us(), max_members=self._max_members_per_timer)
+            if changed is share:
+                return share
+            if change.add:
+                await self._check_limit_of(change.user_id)
+            (saved,) = await self._store.save([Save(changed, share.version)])
+            if saved:
+                self._relay.offer(changed)
+                return changed
+        raise Overloaded("Too many changes of this timer's members at once")
+
+    async def _check_limit_of(self, user_id: str) -> None:
+        most = self._max_shares_per_user
+        if most and await self._store.count_shared_with(user_id) >= most:
+            raise LimitReached(
+                "Too many timers are shared with this user", field="sharedWithUser", retry_after_ms=60_000
+            )
+
+
+def _change_from(item: sharing_pb2.ChangeItem, traceparent: str) -> domain.Change:
+    kind = item.WhichOneof("change")
+    if kind is None:
+        raise InvalidArgument("The change is missing", field="action")
+    return domain.Change(
+        timer_id=item.timer_id,
+        user_id=item.add_user_id if kind == "add_user_id" else item.remove_user_id,
+        add=kind == "add_user_id",
+        origin=domain.Origin(item.origin.user_id, item.origin.device_id, item.origin.connection_id),
+        traceparent=traceparent,
+    )
+
+
+def _check_size(items: Sequence[object], most: int) -> None:
+    if len(items) > most:
+        raise InvalidArgument(f"At most {most} items in a batch")

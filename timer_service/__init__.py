@@ -1,0 +1,1 @@
+"""Timers: their state, versions, stop tombstones, and the outbox of their events."""

@@ -1,0 +1,71 @@
+"""Between the protobuf messages and the domain of the timer service."""
+
+from proto.event.v1 import event_pb2
+from proto.timer.v1 import timer_pb2
+from runtime.errors import InvalidArgument
+from timer_service import domain
+
+_RUN_STATES = {
+    domain.State.IDLE: event_pb2.RUN_STATE_IDLE,
+    domain.State.RUNNING: event_pb2.RUN_STATE_RUNNING,
+    domain.State.PAUSED: event_pb2.RUN_STATE_PAUSED,
+    domain.State.STOPPED: event_pb2.RUN_STATE_STOPPED,
+}
+
+
+def request_from(item: timer_pb2.WriteItem) -> domain.Request:
+    """One item as a request that is valid in itself. Raises InvalidArgument."""
+    origin = item.origin
+    request = domain.Request(
+        timer_id=item.timer_id,
+        command=_command(item),
+        origin=domain.Origin(origin.user_id, origin.device_id, origin.connection_id),
+        base_version=item.base_version if item.HasField("base_version") else None,
+        operation_id=item.operation_id,
+        traceparent=item.traceparent,
+    )
+    domain.validate(request)
+    return request
+
+
+def _command(item: timer_pb2.WriteItem) -> domain.Command:
+    match item.WhichOneof("command"):
+        case "update":
+            update = item.update
+            return domain.Update(
+                name=update.name if update.HasField("name") else None,
+                total_duration=update.total_duration if update.HasField("total_duration") else None,
+                end_time=update.end_time if update.HasField("end_time") else None,
+                remaining_duration=update.remaining_duration if update.HasField("remaining_duration") else None,
+            )
+        case "stop":
+            return domain.Stop()
+        case "start":
+            return domain.Start()
+        case "pause":
+            return domain.Pause()
+        case "resume":
+            return domain.Resume()
+        case "extend":
+            return domain.Extend(item.extend.by)
+        case None:
+            raise InvalidArgument("The command is missing", field="action")
+
+
+def timer_message(timer: domain.Timer) -> event_pb2.Timer:
+    """A timer as it travels."""
+    return event_pb2.Timer(
+        timer_id=timer.timer_id,
+        name=timer.name,
+        total_duration=timer.total_duration,
+        end_time=timer.end_time,
+        remaining_duration=timer.remaining_duration,
+        run_state=_RUN_STATES[timer.state],
+        version=timer.version,
+        stopped_by=timer.stopped_by,
+    )
+
+
+def view(timer: domain.Timer, audience: event_pb2.Audience) -> event_pb2.TimerView:
+    """A timer with its audience."""
+    return event_pb2.TimerView(timer=timer_message(timer), audience=audience)

@@ -1,0 +1,298 @@
+"""The timer service's RPCs: validate, ask who may, load, apply, save, answer; then leave it to the relay."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import grpc
+
+from proto.event.v1 import event_pb2
+from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
+from proto.timer.v1 import timer_pb2, timer_pb2_grpc
+from runtime import logs
+from runtime.clock import now_us
+from runtime.errors import (
+    INTERNAL,
+    BubbleError,
+    Conflict,
+    InvalidArgument,
+    LimitReached,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+)
+from runtime.grpc_client import CALL_DEADLINE
+from runtime.outbox import Relay
+from runtime.telemetry import Telemetry
+from timer_service import convert, domain
+from timer_service.domain import Outcome, State, Timer
+from timer_service.store.contract import Save, TimerStore
+
+log = logs.get(__name__)
+
+MAX_WRITES = 256
+MAX_SNAPSHOTS = 64
+MAX_KNOWN = 2_000
+
+_SAVE_ATTEMPTS = 10  # each lost round is one that somebody else won, so this many writers at once on one timer pass
+
+_MAY_USE = (sharing_pb2.ROLE_OWNER, sharing_pb2.ROLE_MEMBER)
+_NOT_YOURS = PermissionDenied("The timer is not yours", field="timerId").to_proto()
+_NOT_FOUND = NotFound("There is no such timer", field="timerId").to_proto()
+
+_TOO_MANY = LimitReached("The owner has too many timers", field="timerId", retry_after_ms=60_000)
+
+Context = grpc.aio.ServicerContext
+
+
+class _Write:
+    """One item of a batch on its way to its result."""
+
+    def __init__(self, request: domain.Request, result: timer_pb2.WriteResult) -> None:
+        self.request = request
+        self.result = result
+        self.audience = event_pb2.Audience()
+
+    def fail(self, error: BubbleError, current: Timer | None = None) -> None:
+        self.result.Clear()  # an earlier round may have ended otherwise
+        self.result.error.CopyFrom(error.to_proto())
+        if isinstance(error, Conflict) and current is not None:
+            self.result.current.CopyFrom(convert.view(current, self.audience))
+
+    def succeed(self, outcome: Outcome) -> None:
+        self.result.Clear()
+        self.result.outcome.CopyFrom(
+            timer_pb2.WriteOutcome(
+                view=convert.view(outcome.timer, self.audience),
+                base_version=outcome.base_version,
+                version=outcome.version,
+            )
+        )
+
+
+class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
+    """See `proto/timer/v1/timer.proto`."""
+
+    def __init__(
+        self,
+        store: TimerStore,
+        sharing: "sharing_pb2_grpc.SharingServiceAsyncStub",
+        relay: Relay[Timer],
+        telemetry: Telemetry,
+        *,
+        max_timers_per_user: int,
+    ) -> None:
+        self._store = store
+        self._sharing = sharing
+        self._relay = relay
+        self._telemetry = telemetry
+        self._max_timers_per_user = max_timers_per_user
+
+    async def Write(
+        self, request: timer_pb2.WriteRequest, context: "Context[timer_pb2.WriteRequest, timer_pb2.WriteResponse]"
+    ) -> timer_pb2.WriteResponse:
+        _check_size(request.items, MAX_WRITES)
+        response = timer_pb2.WriteResponse()
+        with self._telemetry.spans("timer.write", (item.traceparent for item in request.items)) as spans:
+            traces = spans.parents(item.traceparent for item in request.items)
+            writes = []
+            for item, trace in zip(request.items, traces, strict=True):
+                result = response.results.add()
+                item.traceparent = trace
+                try:
+                    writes.append(_Write(convert.request_from(item), result))
+                except InvalidArgument as error:
+                    result.error.CopyFrom(error.to_proto())
+            if writes:
+                await self._write(writes)
+        return response
+
+    async def Get(
+        self, request: timer_pb2.GetRequest, context: "Context[timer_pb2.GetRequest, timer_pb2.GetResponse]"
+    ) -> timer_pb2.GetResponse:
+        _check_size(request.items, MAX_WRITES)
+        timer_ids = [item.timer_id for item in request.items]
+        # The audience first: whoever is added after it has been read gets an event for that, and reads again.
+        audiences = await self._sharing.GetAudience(
+            sharing_pb2.GetAudienceRequest(timer_ids=timer_ids), timeout=CALL_DEADLINE
+        )
+        timers = await self._store.load(set(timer_ids))
+        response = timer_pb2.GetResponse()
+        for item, audience in zip(request.items, audiences.audiences, strict=True):
+            timer = timers.get(item.timer_id)
+            if timer is None or not audience.owner_id:
+                response.results.add(error=_NOT_FOUND)
+            elif item.user_id and item.user_id != audience.owner_id and item.user_id not in audience.member_ids:
+                response.results.add(error=_NOT_YOURS)
+            else:
+                response.results.add(view=convert.view(timer, audience))
+        return response
+
+    async def Snapshot(
+        self,
+        request: timer_pb2.SnapshotRequest,
+        context: "Context[timer_pb2.SnapshotRequest, timer_pb2.SnapshotResponse]",
+    ) -> timer_pb2.SnapshotResponse:
+        _check_size(request.items, MAX_SNAPSHOTS)
+        if any(len(item.known) > MAX_KNOWN for item in request.items):
+            raise InvalidArgument(f"At most {MAX_KNOWN} known timers", field="versions")
+        lists = await self._sharing.ListTimers(
+            sharing_pb2.ListTimersRequest(user_ids=[item.user_id for item in request.items]), timeout=CALL_DEADLINE
+        )
+        timers = await self._store.load({access.timer_id for each in lists.results for access in each.timers})
+        return timer_pb2.SnapshotResponse(
+            results=[
+                _user_snapshot(item.known, each.timers, timers)
+                for item, each in zip(request.items, lists.results, strict=True)
+            ]
+        )
+
+    async def _write(self, writes: Sequence[_Write]) -> None:
+        traces = [write.request.traceparent for write in writes]
+        with self._telemetry.batch_span("store.load", traces):
+            current = await self._store.load({write.request.timer_id for write in writes})
+        # Before anything is claimed: an id that was claimed for nothing would stay so.
+        creators = {
+            write.request.origin.user_id
+            for write in writes
+            if write.request.timer_id not in current and isinstance(write.request.command, domain.Update)
+        }
+        full = await self._at_their_limit(creators)
+        welcome = []
+        for write in writes:
+            if write.request.timer_id not in current and write.request.origin.user_id in full:
+                write.fail(_TOO_MANY)
+            else:
+                welcome.append(write)
+        if welcome:
+            await self._apply(await self._authorized(welcome), current)
+
+    async def _authorized(self, writes: Sequence[_Write]) -> list[_Write]:
+        """Those of the writes whose users may; the others get their error."""
+        answers = await self._sharing.Authorize(
+            sharing_pb2.AuthorizeRequest(
+                items=[
+                    sharing_pb2.AuthorizeItem(
+                        timer_id=write.request.timer_id,
+                        user_id=write.request.origin.user_id,
+                        claim=isinstance(write.request.command, domain.Update),
+                        traceparent=write.request.traceparent,
+                    )
+                    for write in writes
+                ]
+            ),
+            timeout=CALL_DEADLINE,
+        )
+        allowed = []
+        for write, answer in zip(writes, answers.results, strict=True):
+            if answer.role in _MAY_USE:
+                write.audience = answer.audience
+                allowed.append(write)
+            elif answer.role == sharing_pb2.ROLE_STRANGER:
+                write.result.error.CopyFrom(_NOT_YOURS)
+            else:
+                write.result.error.CopyFrom(_NOT_FOUND)
+        return allowed
+
+    async def _apply(self, writes: Sequence[_Write], current: dict[str, Timer]) -> None:
+        """Folds the writes into their timers and saves these; who loses a race loads and tries again."""
+        by_timer: dict[str, list[_Write]] = defaultdict(list)
+        for write in writes:
+            by_timer[write.request.timer_id].append(write)
+        traces = [write.request.traceparent for write in writes]
+        for _ in range(_SAVE_ATTEMPTS):
+            # Bringing a stopped timer back counts as a new one of its owner.
+            full = await self._at_their_limit(
+                {
+                    its_writes[0].audience.owner_id
+                    for timer_id, its_writes in by_timer.items()
+                    if timer_id in current and current[timer_id].state is State.STOPPED
+                }
+            )
+            changes: list[tuple[Save, list[tuple[_Write, Outcome]]]] = []
+            for timer_id, its_writes in list(by_timer.items()):
+                timer = current.get(timer_id)
+                folded, outcomes = _fold(timer, its_writes, full)
+                if folded is None or folded is timer:
+                    _succeed(outcomes)
+                    del by_timer[timer_id]
+                else:
+                    changes.append((Save(folded, timer.version if timer else None), outcomes))
+            if changes:
+                with self._telemetry.batch_span("store.save", traces):
+                    saved = await self._store.save([save for save, _ in changes])
+                for (save, outcomes), won in zip(changes, saved, strict=True):
+                    if won:
+                        _succeed(outcomes)
+                        self._relay.offer(save.timer)
+                        del by_timer[save.timer.timer_id]
+            if not by_timer:
+                return
+            current = await self._store.load(by_timer.keys())
+        log.warning("gave up on contended timers", timers=len(by_timer))
+        for its_writes in by_timer.values():
+            for write in its_writes:
+                write.fail(Overloaded("Too many changes of this timer at once"))
+
+    async def _at_their_limit(self, users: set[str]) -> set[str]:
+        most = self._max_timers_per_user
+        return {user for user in users if most and await self._store.count_live(user) >= most}
+
+
+def _fold(
+    timer: Timer | None, writes: Sequence[_Write], full: set[str]
+) -> tuple[Timer | None, list[tuple[_Write, Outcome]]]:
+    """The timer after all writes, and what each of those that are not refused led to. A refused one has its error."""
+    outcomes = []
+    now = now_us()
+    for write in writes:
+        owner = write.audience.owner_id
+        try:
+            outcome = domain.apply(timer, write.request, owner, now)
+            if timer is not None and timer.state is State.STOPPED and outcome.timer is not timer and owner in full:
+                raise _TOO_MANY
+        except BubbleError as error:
+            write.fail(error, timer)
+        except Exception:
+            log.exception("a write crashed", timer_id=write.request.timer_id)
+            write.result.error.CopyFrom(INTERNAL)
+        else:
+            timer = outcome.timer
+            outcomes.append((write, outcome))
+    return timer, outcomes
+
+
+def _succeed(outcomes: Sequence[tuple[_Write, Outcome]]) -> None:
+    for write, outcome in outcomes:
+        write.succeed(outcome)
+
+
+def _user_snapshot(
+    known: Mapping[str, timer_pb2.Known],
+    accesses: Sequence[sharing_pb2.TimerAccess],
+    timers: dict[str, Timer],
+) -> timer_pb2.UserSnapshot:
+    snapshot = timer_pb2.UserSnapshot()
+    for access in accesses:
+        timer = timers.get(access.timer_id)
+        if timer is None or timer.state is State.STOPPED:
+            continue
+        audience_version = access.audience.version
+        version = snapshot.versions[timer.timer_id]
+        version.version = timer.version
+        version.audience_version = audience_version
+        if timer.timer_id in known and _is_current(known[timer.timer_id], timer.version, audience_version):
+            continue
+        snapshot.views.append(convert.view(timer, access.audience))
+    snapshot.gone_timer_ids.extend(timer_id for timer_id in known if timer_id not in snapshot.versions)
+    return snapshot
+
+
+def _is_current(known: timer_pb2.Known, version: int, audience_version: int) -> bool:
+    if known.HasField("audience_version"):
+        return known.version == version and known.audience_version == audience_version
+    return known.version == version and audience_version <= version
+
+
+def _check_size(items: Sequence[object], most: int) -> None:
+    if len(items) > most:
+        raise InvalidArgument(f"At most {most} items in a batch")

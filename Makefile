@@ -1,0 +1,62 @@
+# Bubble Timer. `make help` lists what there is.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := edge timer_service sharing_service connection_service runtime cli bench
+PYTEST_ARGS ?= -n 4
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint proto proto-check lock load clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+run: $(VENV)/runtime ## The whole system on this machine; data in ./data; Ctrl-C stops it
+	@$(BIN)/python -m cli run
+
+test: $(VENV)/dev ## All tests (those for MongoDB when MONGODB_URI is set); PYTEST_ARGS="-k name" for some
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/dev proto-check ## Format, lint, types, import directions, protos
+	$(BIN)/ruff format --check $(SOURCES) tests
+	$(BIN)/ruff check $(SOURCES) tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m compileall -q $(SOURCES) proto tests
+	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund && node_modules/.bin/buf lint; \
+	else echo "buf lint left out: there is no npm here"; fi
+
+proto: $(VENV)/dev ## Generate the Python code of the protos
+	@sh proto/generate .
+
+proto-check: $(VENV)/dev
+	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && sh proto/generate "$$generated" && \
+	for file in $$(cd "$$generated" && find proto -name '*_pb2*'); do \
+		cmp -s "$$generated/$$file" "$$file" || { echo "$$file is not what its proto says: run make proto"; exit 1; }; \
+	done
+
+load: $(VENV)/dev ## Load a running system (make run, with BUBBLE_MESSAGES_PER_SECOND=0)
+	$(BIN)/python -m bench.load
+
+lock: $(VENV)/dev ## Pin the dependencies of pyproject.toml anew
+	$(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" -o requirements/runtime.lock
+	$(BIN)/uv pip compile -q pyproject.toml --group dev --python-version 3.11 --universal --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" -o requirements/dev.lock
+
+clean: ## Remove everything that was made here, the data excepted
+	rm -rf $(VENV) node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed (set PYTHON to one)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime: requirements/runtime.lock | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+	@touch $@
+
+$(VENV)/dev: requirements/dev.lock $(VENV)/runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@

@@ -1,0 +1,1 @@
+"""Load for a running system, and what came of it."""

@@ -1,0 +1,1 @@
+"""`bubble`: a person's tool."""

@@ -1,0 +1,42 @@
+"""`python -m cli`: the commands."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from cli import launcher
+from edge.auth import make_token
+from edge.config import EdgeSettings
+from edge.secret import token_secret
+from runtime.settings import describe
+
+app = typer.Typer(help="Bubble Timer.", no_args_is_help=True, pretty_exceptions_show_locals=False)
+
+
+@app.command()
+def run() -> None:
+    """Run the whole system on this machine, with its data in ./data, until Ctrl-C."""
+    sys.exit(asyncio.run(launcher.run()))
+
+
+@app.command()
+def token(
+    user: Annotated[str, typer.Argument(help="Who the token is for.")],
+    hours: Annotated[float, typer.Option(help="How long it is good.")] = 12,
+) -> None:
+    """Print a development token, signed with the secret that the edge uses in the same environment."""
+    try:
+        settings = EdgeSettings()
+    except ValidationError as error:
+        sys.exit(f"wrong settings: {describe(error)}")
+    secret = token_secret(settings)
+    if not secret:
+        sys.exit("There is no secret to sign with: set BUBBLE_JWT_SECRET, or BUBBLE_DEV=1.")
+    typer.echo(make_token(user, secret, lifetime=hours * 3_600, settings=settings))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,161 @@
+"""The whole system on one machine: four real processes on loopback, one log, one Ctrl-C.
+
+Our own few lines rather than honcho, because honcho stops everything when one process dies, and here one may die (or be
+killed, to see what happens): it is started again and the system catches up.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+
+from pydantic import ValidationError
+
+from connection_service.config import ConnectionSettings
+from edge.auth import make_token
+from edge.config import EdgeSettings
+from edge.secret import token_secret
+from runtime.settings import describe
+from sharing_service.config import SharingSettings
+from timer_service.config import TimerSettings
+
+_UP_WITHIN = 60.0
+_RESTART_AFTER = 1.0
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+_PORTS = {
+    "connection": ("BUBBLE_CONNECTION_PORT", ConnectionSettings),
+    "sharing": ("BUBBLE_SHARING_PORT", SharingSettings),
+    "timer": ("BUBBLE_TIMER_PORT", TimerSettings),
+}
+_MODULES = {
+    "connection": "connection_service",
+    "sharing": "sharing_service",
+    "timer": "timer_service",
+    "edge": "edge",
+}
+
+
+async def run() -> int:
+    """Runs all processes until SIGINT or SIGTERM; returns the exit code."""
+    environment = {"BUBBLE_DEV": "1", "BUBBLE_DRAIN_SECONDS": "3", **os.environ}
+    os.environ.update(environment)
+    try:
+        listening = {name: (variable, "127.0.0.1", settings().port) for name, (variable, settings) in _PORTS.items()}
+        edge = EdgeSettings()
+    except ValidationError as error:
+        print(f"wrong settings: {describe(error)}", file=sys.stderr)
+        return 2
+    listening["edge"] = ("BUBBLE_EDGE_PORT", edge.host, edge.port)
+    for name, (variable, host, port) in listening.items():
+        if not _is_free(host, port):
+            print(f"Port {port} ({name}) is taken: stop what listens there, or set {variable}.", file=sys.stderr)
+            return 1
+    for name in ("timer", "sharing", "connection"):
+        environment.setdefault(f"BUBBLE_{name.upper()}_ADDRESS", f"127.0.0.1:{listening[name][2]}")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    children = [_Child(name, module, environment) for name, module in _MODULES.items()]
+    supervisors = [asyncio.create_task(child.supervise()) for child in children]
+    greeting = asyncio.create_task(_greet(edge))
+    await stop.wait()
+    greeting.cancel()
+    print("\nStopping ...", file=sys.stderr)
+    for child in reversed(children):  # the edge first: it finishes what is under way through the others
+        await child.stop(within=edge.drain_seconds + 2)
+    await asyncio.gather(greeting, *supervisors, return_exceptions=True)
+    return 0
+
+
+class _Child:
+    """One process, started again when it ends by itself."""
+
+    def __init__(self, name: str, module: str, environment: Mapping[str, str]) -> None:
+        self._name = name
+        self._module = module
+        self._environment = environment
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+
+    async def supervise(self) -> None:
+        """Keeps the process up until `stop`."""
+        while not self._stopping:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                self._module,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C is for us; we stop the others in order
+                preexec_fn=_die_with_parent(),
+            )
+            code = await self._process.wait()
+            if not self._stopping:
+                print(f"{self._name} ended with {code}, starting it again", file=sys.stderr)
+                await asyncio.sleep(_RESTART_AFTER)
+
+    async def stop(self, within: float) -> None:
+        """Asks the process to end, and makes it."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), within)
+        except TimeoutError:
+            print(f"{self._name} does not end by itself, killing it", file=sys.stderr)
+            process.kill()
+            await process.wait()
+
+
+async def _greet(edge: EdgeSettings) -> None:
+    url = f"http://{edge.host}:{edge.port}"
+    deadline = time.monotonic() + _UP_WITHIN
+    while not await asyncio.to_thread(_is_ready, url):
+        if time.monotonic() > deadline:
+            print("The system is not up yet; the log says why.", file=sys.stderr)
+            return
+        await asyncio.sleep(0.1)
+    lines = [f"Bubble Timer is up:  {url}/"]
+    secret = token_secret(edge)
+    if edge.dev and secret:
+        lines += [
+            f"two people:          {url}/#user=alice and {url}/#user=bob, in two windows",
+            f"development token:   {make_token('alice', secret, lifetime=12 * 3_600, settings=edge)}",
+        ]
+    print("\n" + "\n".join(lines) + "\n\nCtrl-C stops it.\n", flush=True)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """On Linux, children get SIGTERM when this process is killed, so that none keeps a port."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

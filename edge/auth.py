@@ -137,7 +137,7 @@ class KeySet:
 
 def make_token(user_id: str, secret: str, *, lifetime: float, settings: EdgeSettings | None = None) -> str:
     """A token for development and tests, good for `lifetime` seconds."""
-    claims: dict[str, Any] = {"sub": user_id, "iat": int(time.time()), "exp": time.time() + lifetime}
+    claims: dict[str, Any] = {"sub": user_id, "iat": int(time.time()), "exp": int(time.time() + lifetime)}
     if settings is not None and settings.jwt_issuer:
         claims["iss"] = settings.jwt_issuer
     if settings is not None and settings.jwt_audience:

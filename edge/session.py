@@ -380,8 +380,8 @@ class Session:
         item = request.item
         reply = self._expect_reply(request.message_id, request.traceparent, item.WhichOneof("command") or "")
         self._sequence += 1
+        item.operation_id = self._operation_id(request)  # of the item as the client sent it
         item.origin.CopyFrom(self._origin())
-        item.operation_id = self._operation_id(request)
         item.traceparent = reply.span.traceparent
         try:
             future = self._hub.backend.write(item)
@@ -427,6 +427,10 @@ class Session:
         result = await self._hub.backend.change(item)
         if result.HasField("error"):
             raise errors.from_item(result.error)
+        if not request.add and request.user_id == self.user_id:
+            # Who leaves is not told of it by an event, being where it came from.
+            self.knowledge.revoke(request.timer_id, result.audience.version)
+            self._mailbox.drop(request.timer_id)
         current = await self._hub.backend.get(request.timer_id)
         view = current.view if current.HasField("view") else event_pb2.TimerView()
         view.timer.timer_id = request.timer_id

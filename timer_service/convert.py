@@ -63,6 +63,7 @@ def timer_message(timer: domain.Timer) -> event_pb2.Timer:
         run_state=_RUN_STATES[timer.state],
         version=timer.version,
         stopped_by=timer.stopped_by,
+        changed_by=timer.origin.user_id,
     )
 
 

@@ -222,7 +222,7 @@ class SeedCodec:
                 "stoppedBy": timer.stopped_by,
             }
         else:
-            message = {"type": "timer", "action": "update", "timer": _timer(view)}
+            message = {"type": "timer", "action": "update", "timer": _timer(view), "changedBy": timer.changed_by}
         return _event(message, event_id, server_time_us)
 
     def share_added(self, view: event_pb2.TimerView, event_id: str, server_time_us: int) -> bytes:

@@ -68,6 +68,7 @@ class Timer(_message.Message):
     RUN_STATE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     STOPPED_BY_FIELD_NUMBER: _builtins.int
+    CHANGED_BY_FIELD_NUMBER: _builtins.int
     timer_id: _builtins.str
     """The timer's id, chosen by the client that created it: 1 to 128 characters."""
     name: _builtins.str
@@ -84,6 +85,8 @@ class Timer(_message.Message):
     """Rises with every change of this timer, for ever; microseconds since 1970 at the earliest. 0: never written."""
     stopped_by: _builtins.str
     """The user who stopped it; empty unless it is stopped."""
+    changed_by: _builtins.str
+    """The user whose command made this version."""
     def __init__(
         self,
         *,
@@ -95,10 +98,11 @@ class Timer(_message.Message):
         run_state: Global___RunState.ValueType = ...,
         version: _builtins.int = ...,
         stopped_by: _builtins.str = ...,
+        changed_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_remaining_duration", b"_remaining_duration", "_total_duration", b"_total_duration", "end_time", b"end_time", "remaining_duration", b"remaining_duration", "total_duration", b"total_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_remaining_duration", b"_remaining_duration", "_total_duration", b"_total_duration", "end_time", b"end_time", "name", b"name", "remaining_duration", b"remaining_duration", "run_state", b"run_state", "stopped_by", b"stopped_by", "timer_id", b"timer_id", "total_duration", b"total_duration", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_remaining_duration", b"_remaining_duration", "_total_duration", b"_total_duration", "changed_by", b"changed_by", "end_time", b"end_time", "name", b"name", "remaining_duration", b"remaining_duration", "run_state", b"run_state", "stopped_by", b"stopped_by", "timer_id", b"timer_id", "total_duration", b"total_duration", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
     _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015

@@ -1,0 +1,56 @@
+/** Sentences for what others did and for what went wrong. Pure. */
+
+import { stateOf, timeLeft } from './countdown.js';
+import { formatSpan, parseDuration } from './time.js';
+
+/** A timer's name in a sentence. */
+export function titleOf(timer) {
+  return `“${timer?.name || 'Unnamed'}”`;
+}
+
+/** What a delivered update changed, in a sentence; null when there is nothing worth telling. */
+export function describeUpdate({ before, after }, now) {
+  if (!after) return null;
+  const title = titleOf(after);
+  if (!before) return `${title} is new.`;
+  const joined = after.sharedWith.filter((user) => !before.sharedWith.includes(user));
+  const left = before.sharedWith.filter((user) => !after.sharedWith.includes(user));
+  if (joined.length) return `${title} is now shared with ${joined.join(', ')}.`;
+  if (left.length) return `${left.join(', ')} no longer sees ${title}.`;
+  if (after.version === before.version) return null;
+  if (after.name !== before.name) return `${titleOf(before)} is now called ${title}.`;
+  return describeState(before, after, now);
+}
+
+function describeState(before, after, now) {
+  const [was, is] = [stateOf(before, now), stateOf(after, now)];
+  const title = titleOf(after);
+  if (is === 'running' && was === 'paused') return `${title} was resumed.`;
+  if (is === 'running' && was !== 'running') return `${title} was started.`;
+  if (is === 'paused' && was === 'running') return `${title} was paused.`;
+  const longer = is === 'ready'
+    ? (parseDuration(after.totalDuration) ?? 0) - (parseDuration(before.totalDuration) ?? 0)
+    : timeLeft(after, now) - timeLeft(before, now);
+  if (longer >= 1000) return `${title} got ${formatSpan(Math.round(longer / 1000) * 1000)} more.`;
+  return longer <= -1000 ? `${title} was shortened.` : null;
+}
+
+const ERRORS = {
+  403: 'only its owner may do that',
+  404: 'it has been stopped meanwhile',
+  409: 'somebody else changed it at the same moment',
+  413: 'that is too long',
+  429: 'that was too much at once; wait a little',
+  500: 'the server made a mistake',
+  503: 'the server is overloaded; try again in a moment',
+};
+
+/** what: `pause “Tea”`. error: a RequestError. */
+export function describeError(what, error) {
+  const why = ERRORS[error.code] ?? lowerFirst(error.message.replace(/\.$/, ''));
+  return `Could not ${what}: ${why}.`;
+}
+
+function lowerFirst(text) {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}

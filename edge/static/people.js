@@ -1,0 +1,85 @@
+/** Who sees a timer: avatars, and the panel where people are added and removed. */
+
+import { clone, hueOf } from './dom.js';
+
+const AVATARS_SHOWN = 3;
+
+/** A round badge with the user's initials. Only for the eye: the name must be readable beside it or in a label. */
+export function avatar(user) {
+  const element = document.createElement('span');
+  element.className = 'avatar';
+  element.textContent = initials(user);
+  element.title = user;
+  element.ariaHidden = 'true';
+  element.style.setProperty('--hue', hueOf(user));
+  return element;
+}
+
+function initials(user) {
+  const [first = '?', second] = user.split(/[^\p{L}\p{N}]+/u).filter(Boolean);
+  return (second ? [...first][0] + [...second][0] : [...first].slice(0, 2).join('')).toUpperCase();
+}
+
+function moreBadge(count) {
+  const element = document.createElement('span');
+  element.className = 'avatar more';
+  element.textContent = `+${count}`;
+  return element;
+}
+
+export class People {
+  #parts;
+  #shown = '';
+
+  /** parts: those of the bubble's template. onShare(user): resolves with whether it worked. onRemove(user). */
+  constructor(parts, onShare, onRemove) {
+    this.#parts = parts;
+    this.onRemove = onRemove;
+    parts.peopleButton.addEventListener('click', () => this.#toggle());
+    parts.shareForm.addEventListener('submit', async (event) => {
+      event.preventDefault();
+      const user = parts.shareField.value.trim();
+      if (user && (await onShare(user))) parts.shareField.value = '';
+    });
+  }
+
+  update(timer, me) {
+    const shown = JSON.stringify([timer.userId, timer.sharedWith, me]);
+    if (shown === this.#shown) return;
+    this.#shown = shown;
+    const users = [timer.userId, ...timer.sharedWith];
+    this.#updateButton(timer, users, me);
+    this.#parts.peopleList.replaceChildren(...users.map((user) => this.#person(user, timer, me)));
+    this.#parts.shareForm.hidden = timer.userId !== me;
+  }
+
+  #updateButton(timer, users, me) {
+    const { avatars, peopleText, peopleButton } = this.#parts;
+    avatars.replaceChildren(...users.slice(0, AVATARS_SHOWN).map(avatar));
+    if (users.length > AVATARS_SHOWN) avatars.append(moreBadge(users.length - AVATARS_SHOWN));
+    const mine = timer.userId === me ? (users.length > 1 ? 'Shared' : 'Share') : null;
+    peopleText.textContent = mine ?? `by ${timer.userId}`;
+    peopleButton.title = users.join(', ');
+    peopleButton.ariaLabel = `${peopleText.textContent}. Who sees it: ${users.join(', ')}`;
+  }
+
+  #person(user, timer, me) {
+    const { root, parts } = clone('person-template');
+    const isOwner = user === timer.userId;
+    parts.avatar.replaceWith(avatar(user));
+    parts.name.textContent = user;
+    parts.note.textContent = [isOwner && 'owner', user === me && 'you'].filter(Boolean).join(', ');
+    parts.remove.hidden = isOwner || (user !== me && timer.userId !== me);
+    parts.remove.textContent = user === me ? 'Leave' : 'Remove';
+    parts.remove.ariaLabel = user === me ? 'Leave this timer' : `Remove ${user}`;
+    parts.remove.addEventListener('click', () => this.onRemove(user));
+    return root;
+  }
+
+  #toggle() {
+    const { people, peopleButton, shareForm, shareField } = this.#parts;
+    people.hidden = !people.hidden;
+    peopleButton.ariaExpanded = String(!people.hidden);
+    if (!people.hidden && !shareForm.hidden) shareField.focus();
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * Requests that wait for their reply.
+ *
+ * A request is repeated with its messageId until it is answered: after a reconnect, and when the server asks for it
+ * with `retryAfter`. The server gives a repeated command its first answer, so nothing happens twice.
+ */
+
+/** A pause that arrives minutes late does harm: by then the person knows better what they want. */
+const GIVE_UP_AFTER_MS = 60_000;
+const REPEATS = 3;
+const REPEATABLE = new Set([429, 503]);
+
+/** The server's error, or ours (code 0) when there was no answer. */
+export class RequestError extends Error {
+  constructor(code, message, reply = {}) {
+    super(message);
+    this.code = code;
+    this.reply = reply;
+  }
+}
+
+export class Requests {
+  /** messageId → {frame, resolve, reject, repeats, timeout}, in the order of the requests. */
+  #pending = new Map();
+  #send;
+
+  /** send: (frame) → void; does nothing while there is no connection. */
+  constructor(send) {
+    this.#send = send;
+  }
+
+  /** Sends a request. Resolves with the reply; rejects with a RequestError. */
+  request(frame) {
+    const messageId = crypto.randomUUID();
+    return new Promise((resolve, reject) => {
+      const timeout = setTimeout(
+        () => this.#finish(messageId).reject(new RequestError(0, 'The server did not answer.')), GIVE_UP_AFTER_MS,
+      );
+      this.#pending.set(messageId, { frame: { ...frame, messageId }, resolve, reject, repeats: 0, timeout });
+      this.#repeat(messageId);
+    });
+  }
+
+  /** Takes a reply: a frame with the `status` `processed` or `error`. */
+  settle(reply) {
+    const entry = this.#pending.get(reply.messageId);
+    if (!entry) return;
+    if (reply.status === 'processed') {
+      this.#finish(reply.messageId).resolve(reply);
+    } else if (REPEATABLE.has(reply.code) && entry.repeats < REPEATS) {
+      entry.repeats += 1;
+      setTimeout(() => this.#repeat(reply.messageId), (reply.retryAfter ?? 1) * 1000);
+    } else {
+      this.#finish(reply.messageId).reject(new RequestError(reply.code, reply.error, reply));
+    }
+  }
+
+  /** After a reconnect: sends everything again that is not answered. */
+  repeatAll() {
+    for (const messageId of this.#pending.keys()) this.#repeat(messageId);
+  }
+
+  abandonAll(message) {
+    for (const messageId of [...this.#pending.keys()]) this.#finish(messageId).reject(new RequestError(0, message));
+  }
+
+  #repeat(messageId) {
+    const entry = this.#pending.get(messageId);
+    if (entry) this.#send(entry.frame);
+  }
+
+  #finish(messageId) {
+    const entry = this.#pending.get(messageId);
+    this.#pending.delete(messageId);
+    clearTimeout(entry.timeout);
+    return entry;
+  }
+}

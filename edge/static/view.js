@@ -1,0 +1,111 @@
+/** The page of somebody who is signed in: the bar, the form for a new bubble, and the bubbles. */
+
+import { Bubble } from './bubble.js';
+import { stateOf, timeLeft } from './countdown.js';
+import { setText } from './dom.js';
+import { avatar } from './people.js';
+import { formatClock, formatSpan } from './time.js';
+
+const part = (id) => document.getElementById(id);
+
+export class View {
+  /** id → Bubble */
+  #bubbles = new Map();
+  #timers = [];
+  #actions;
+
+  /**
+   * actions: create({name, ms, run}) and those of Bubble (each resolves with whether it worked), retry(), logOut(),
+   * ranOut(timer).
+   */
+  constructor(actions) {
+    this.#actions = actions;
+    part('log-out').addEventListener('click', () => actions.logOut());
+    part('connection-retry').addEventListener('click', () => actions.retry());
+    part('create').addEventListener('submit', (event) => this.#submit(event));
+    part('create-presets').addEventListener('click', ({ target }) => this.#setMinutes(target.value));
+    part('create-minutes').addEventListener('input', () => this.#markPreset());
+    this.#markPreset();
+  }
+
+  show(visible) {
+    part('app').hidden = !visible;
+    if (visible) return;
+    this.render([], '');
+    part('empty').hidden = true;
+  }
+
+  showUser(user) {
+    part('me-avatar').replaceChildren(avatar(user));
+    setText(part('me-name'), user);
+  }
+
+  /** timers: in the order of the screen. */
+  render(timers, me) {
+    this.#timers = timers;
+    const ids = new Set(timers.map((timer) => timer.id));
+    for (const [id, bubble] of this.#bubbles) if (!ids.has(id)) this.#remove(id, bubble);
+    for (const timer of [...timers].reverse()) {
+      if (!this.#bubbles.has(timer.id)) this.#add(timer);
+      this.#bubbles.get(timer.id).update(timer, me);
+    }
+    part('empty').hidden = timers.length > 0;
+  }
+
+  /** Shows the moment `now`, by the server's clock. */
+  tick(now) {
+    for (const timer of this.#timers) if (this.#bubbles.get(timer.id).tick(now)) this.#actions.ranOut(timer);
+    const running = this.#timers.filter((timer) => stateOf(timer, now) === 'running');
+    const next = running.sort((a, b) => timeLeft(a, now) - timeLeft(b, now))[0];
+    const title = next ? `${formatClock(timeLeft(next, now))} ${next.name ?? ''} · Bubble Timer` : 'Bubble Timer';
+    if (document.title !== title) document.title = title;
+  }
+
+  /** state: the connection's. */
+  showConnection(state) {
+    document.body.dataset.connection = state.name;
+    setText(part('connection-text'), connectionText(state));
+    part('connection-retry').hidden = !['waiting', 'refused'].includes(state.name);
+  }
+
+  #add(timer) {
+    const bubble = new Bubble(timer, this.#actions);
+    this.#bubbles.set(timer.id, bubble);
+    part('bubbles').prepend(bubble.root);
+  }
+
+  #remove(id, bubble) {
+    this.#bubbles.delete(id);
+    bubble.pop();
+  }
+
+  async #submit(event) {
+    event.preventDefault();
+    const ms = Math.round(part('create-minutes').valueAsNumber * 60) * 1000;
+    const name = part('create-name').value.trim() || formatSpan(ms);
+    const run = event.submitter?.value !== 'later';
+    if (await this.#actions.create({ name, ms, run })) part('create-name').value = '';
+  }
+
+  #setMinutes(value) {
+    if (!value) return;
+    part('create-minutes').value = value;
+    this.#markPreset();
+  }
+
+  #markPreset() {
+    for (const chip of part('create-presets').children) {
+      chip.ariaPressed = String(Number(chip.value) === part('create-minutes').valueAsNumber);
+    }
+  }
+}
+
+/** For the eye, and, without the seconds, for the announcer. */
+export function connectionText(state, { seconds = true } = {}) {
+  if (state.name === 'connected') return 'Connected';
+  if (state.name === 'refused') return state.message;
+  if (state.name !== 'waiting') return 'Connecting…';
+  if (!navigator.onLine) return 'Offline';
+  const left = Math.ceil((state.retryAt - Date.now()) / 1000);
+  return seconds && left > 0 ? `Reconnecting in ${left} s` : 'Reconnecting…';
+}

@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { describeError, describeUpdate } from '../../edge/static/news.js';
+import { RequestError } from '../../edge/static/requests.js';
+
+const NOW = Date.UTC(2026, 10, 24, 8, 0, 0);
+const ready = { id: 'tea', name: 'Tea', totalDuration: 'PT5M', sharedWith: ['bob'], version: 1 };
+const running = { ...ready, endTime: '2026-11-24T08:03:00Z', version: 2 };
+const paused = { ...ready, remainingDuration: 'PT3M', version: 3 };
+const tell = (before, after) => describeUpdate({ before, after: { ...after, version: 9 } }, NOW);
+
+test('each change of a timer is told in a sentence', () => {
+  assert.equal(tell(undefined, ready), '“Tea” is new.');
+  assert.equal(tell(ready, running), '“Tea” was started.');
+  assert.equal(tell(running, paused), '“Tea” was paused.');
+  assert.equal(tell(paused, running), '“Tea” was resumed.');
+  assert.equal(tell(running, { ...running, endTime: '2026-11-24T08:04:00.004Z' }), '“Tea” got 1 minute more.');
+  assert.equal(tell(ready, { ...ready, totalDuration: 'PT10M' }), '“Tea” got 5 minutes more.');
+  assert.equal(tell(ready, { ...ready, name: 'Coffee' }), '“Tea” is now called “Coffee”.');
+  assert.equal(tell(ready, { ...ready, sharedWith: ['bob', 'carol'] }), '“Tea” is now shared with carol.');
+  assert.equal(tell(ready, { ...ready, sharedWith: [] }), 'bob no longer sees “Tea”.');
+});
+
+test('a state that comes twice is no news, and neither is one that a stop overtook', () => {
+  assert.equal(describeUpdate({ before: running, after: running }, NOW), null);
+  assert.equal(describeUpdate({ before: undefined, after: undefined }, NOW), null);
+});
+
+test('errors say what failed and why', () => {
+  assert.equal(describeError('pause “Tea”', new RequestError(404, 'x')),
+    'Could not pause “Tea”: it has been stopped meanwhile.');
+  assert.equal(describeError('share “Tea”', new RequestError(400, 'Unknown user name.')),
+    'Could not share “Tea”: unknown user name.');
+});

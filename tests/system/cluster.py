@@ -1,0 +1,154 @@
+"""The whole system as real processes on free ports, for tests."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+SECRET = "a secret for tests only, of more than 32 bytes"  # noqa: S105
+READY_WITHIN = 20.0
+_MODULES = {
+    "connection": "connection_service",
+    "sharing": "sharing_service",
+    "timer": "timer_service",
+    "edge": "edge",
+}
+
+
+class Process:
+    """One process of the system, with its log."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self._environment = dict(environment)
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Starts it, on the port it had before if any; returns when it listens."""
+        position = self._log.stat().st_size if self._log.exists() else 0
+        variable = f"BUBBLE_{self.name.upper()}_PORT"
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                _MODULES[self.name],
+                env=self._environment | {variable: str(self.port)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + READY_WITHIN
+        event = "listening" if self.name == "edge" else "serving"
+        while time.monotonic() < deadline and self._process.returncode is None:
+            for line in self.lines(position):
+                if line.get("event") == event:
+                    self.port = line["port"]
+                    return
+            await asyncio.sleep(0.02)
+        raise RuntimeError(f"{self.name} did not start:\n{self.log_text()[-4_000:]}")
+
+    def lines(self, position: int = 0) -> list[dict[str, object]]:
+        """The whole lines of its log from a position on."""
+        with self._log.open("rb") as log:
+            log.seek(position)
+            lines = log.read().split(b"\n")[:-1]
+        return [msgspec.json.decode(line) for line in lines if line.startswith(b"{")]
+
+    def log_text(self) -> str:
+        """All that it wrote."""
+        return self._log.read_text()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal, if it still runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
+    async def wait(self, within: float = 15.0) -> int:
+        """Its exit code, when it has ended."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), within)
+
+    async def kill(self) -> None:
+        """Ends it with SIGKILL."""
+        self.signal(signal.SIGKILL)
+        await self.wait()
+
+    async def stop(self) -> int:
+        """Ends it with SIGTERM; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        try:
+            return await self.wait()
+        except TimeoutError:
+            await self.kill()
+            raise
+
+
+class Cluster:
+    """Edge, timer, sharing and connection."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("BUBBLE_", "OTEL_"))},
+            "BUBBLE_DATA_DIR": str(directory / "data"),
+            "BUBBLE_JWT_SECRET": SECRET,
+            "BUBBLE_DRAIN_SECONDS": "4",
+            **environment,
+        }
+        self.processes: dict[str, Process] = {}
+
+    @property
+    def edge_port(self) -> int:
+        """Where the edge listens."""
+        return self.processes["edge"].port
+
+    async def start(self) -> None:
+        """Starts everything; returns when connections are taken."""
+        for name in _MODULES:
+            addresses = {
+                f"BUBBLE_{other.upper()}_ADDRESS": f"127.0.0.1:{process.port}"
+                for other, process in self.processes.items()
+            }
+            log = self._directory / f"{name}.log"
+            self.processes[name] = Process(name, self._environment | addresses, log)
+            await self.processes[name].start()
+        await self.wait_until_ready()
+
+    async def wait_until_ready(self) -> None:
+        """Returns when the edge takes connections."""
+        deadline = time.monotonic() + READY_WITHIN
+        async with aiohttp.ClientSession() as http:
+            while time.monotonic() < deadline:
+                async with http.get(f"http://127.0.0.1:{self.edge_port}/readyz") as response:
+                    if response.status == 200:
+                        return
+                await asyncio.sleep(0.05)
+        raise RuntimeError(f"the edge is not ready:\n{self.logs()}")
+
+    async def stop(self) -> dict[str, int]:
+        """Stops everything that runs, the edge first; returns the exit codes."""
+        codes = {}
+        for name in reversed(list(self.processes)):
+            codes[name] = await self.processes[name].stop()
+        return codes
+
+    def logs(self) -> str:
+        """The end of every log."""
+        return "\n".join(f"--- {name}\n{process.log_text()[-3_000:]}" for name, process in self.processes.items())
+
+    def crashes(self) -> list[str]:
+        """Log lines of things that must not happen in a healthy run."""
+        return [
+            str(line)
+            for process in self.processes.values()
+            for line in process.lines()
+            if line.get("level") in ("error", "critical")
+        ]

@@ -11,6 +11,7 @@ for, one write per turn of the loop.
 
 import argparse
 import asyncio
+import functools
 import itertools
 import json
 import struct
@@ -206,10 +207,13 @@ async def run(options: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     address = urlsplit(options.url)
     groups = []
-    for group in names:
-        clients = [Client(options.url, user, _token(options, user), options.window, options.timers or options.window) for user in group]
+    for users in names:
+        clients = [
+            Client(options.url, user, _token(options, user), options.window, options.timers or options.window)
+            for user in users
+        ]
         for client in clients:
-            await loop.create_connection(lambda client=client: client, address.hostname, address.port)
+            await loop.create_connection(functools.partial(_itself, client), address.hostname, address.port)
         await asyncio.gather(*(client.ready for client in clients))
         groups.append(clients)
     everybody = [client for group in groups for client in group]
@@ -257,6 +261,10 @@ async def run(options: argparse.Namespace) -> int:
     for client in everybody:
         client.close()
     return 0 if not (result["unanswered"] or result["states_missing"]) else 1
+
+
+def _itself(client: Client) -> Client:
+    return client
 
 
 def _token(options: argparse.Namespace, user: str) -> str:

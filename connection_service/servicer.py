@@ -13,7 +13,7 @@ from connection_service.store.contract import ConnectionStore
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import logs, text
 from runtime.clock import now_us
-from runtime.errors import InvalidArgument, NotFound, Unavailable
+from runtime.errors import InvalidArgument, NotFound, Unavailable, brief
 from runtime.lifecycle import background
 from runtime.telemetry import Telemetry
 
@@ -249,7 +249,7 @@ async def _take_in(requests: AsyncIterator[connection_pb2.AttachRequest], stream
         async for message in requests:
             stream.take_in(message)
     except Exception as error:  # the ways in which a stream breaks are gRPC's, and none of them matters here
-        log.info("stream of an edge broke", edge_id=stream.edge_id, error=str(error) or repr(error))
+        log.info("stream of an edge broke", edge_id=stream.edge_id, error=brief(error))
     finally:
         stream.end()
 

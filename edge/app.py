@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -84,7 +84,7 @@ class Edge:
         if not ws.can_prepare(request).ok:
             return _refusal(400, "This address takes WebSockets only")
         await ws.prepare(request)
-        transport = cast(asyncio.Transport | None, request.transport)  # uvloop's has no common ancestor with it
+        transport = request.transport
         if transport is None:
             return ws  # gone already
         _bound_kernel_buffers(transport)

@@ -13,6 +13,7 @@ import msgspec
 from edge.config import EdgeSettings
 from edge.errors import ClientError
 from runtime import logs, text
+from runtime.errors import brief
 
 log = logs.get(__name__)
 
@@ -118,7 +119,7 @@ class KeySet:
             try:
                 keys = jwt.PyJWKSet.from_dict(await self._document()).keys
             except (OSError, ValueError, TypeError, jwt.PyJWTError, aiohttp.ClientError, TimeoutError) as error:
-                log.warning("key set can't be read", location=self._location, error=str(error) or repr(error))
+                log.warning("key set can't be read", location=self._location, error=brief(error))
                 return
             self._keys = {key.key_id: key for key in keys}
 

@@ -22,7 +22,7 @@ class CloseCode(Enum):
     TOO_SLOW = (4413, "too slow", True)
     RATE_ABUSE = (4429, "rate abuse", True)
 
-    def __init__(self, code: int, reason: str, may_retry: bool) -> None:  # noqa: FBT001  # the table reads better so
+    def __init__(self, code: int, reason: str, may_retry: bool) -> None:  # the table reads better so
         self.code = code
         self.reason = reason
         self.may_retry = may_retry

@@ -13,7 +13,7 @@ from proto.connection.v1 import connection_pb2
 from proto.event.v1 import event_pb2
 from runtime import logs
 from runtime.clock import now_us
-from runtime.errors import BubbleError
+from runtime.errors import BubbleError, brief
 from runtime.telemetry import Telemetry
 
 log = logs.get(__name__)
@@ -98,7 +98,7 @@ class Delivery:
             try:
                 result = await self._backend.get(timer_id)
             except (grpc.aio.AioRpcError, BubbleError) as error:
-                log.warning("timer not loaded yet", timer_id=timer_id, error=str(error)[:200])
+                log.warning("timer not loaded yet", timer_id=timer_id, error=brief(error))
                 self._wanted[timer_id] |= sessions
                 await asyncio.sleep(_RETRY)
                 continue

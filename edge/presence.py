@@ -15,7 +15,7 @@ from edge.errors import ClientError
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import logs
 from runtime.clock import now_us
-from runtime.errors import BubbleError
+from runtime.errors import BubbleError, brief
 from runtime.grpc_client import CALL_DEADLINE, split_address
 
 log = logs.get(__name__)
@@ -191,7 +191,7 @@ class Presence:
                 for ip in {str(info[4][0]) for info in infos if info[0] == family}:
                     found.add(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}")
         except OSError as error:
-            log.warning("connection service can't be resolved", error=str(error))
+            log.warning("connection service can't be resolved", error=brief(error))
             return None
         return found
 
@@ -235,4 +235,4 @@ async def _end(task: asyncio.Task[None]) -> None:
 def _log_failure(future: "asyncio.Future[None]") -> None:
     error = None if future.cancelled() else future.exception()
     if error is not None:
-        log.info("row not removed, it goes with the lease", error=str(error)[:200])
+        log.info("row not removed, it goes with the lease", error=brief(error))

@@ -27,6 +27,7 @@ from proto.sharing.v1 import sharing_pb2
 from proto.timer.v1 import timer_pb2
 from runtime import logs
 from runtime.clock import now_us
+from runtime.errors import brief
 from runtime.telemetry import Span
 
 if TYPE_CHECKING:
@@ -534,7 +535,7 @@ class Session:
         if not errors.is_expected(error):
             log.error(event, exc_info=error, **fields)
         elif errors.from_exception(error).code == 503:
-            log.warning(event, error=str(error)[:200], **fields)
+            log.warning(event, error=brief(error), **fields)
 
 
 def _close_code(message: Any) -> CloseCode:

@@ -89,5 +89,12 @@ class Unavailable(BubbleError):
         super().__init__(message, retry_after_ms=retry_after_ms)
 
 
+def brief(error: BaseException) -> str:
+    """An error in one line, for a log."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error) or repr(error)
+
+
 INTERNAL = common_pb2.Error(code=common_pb2.ERROR_CODE_INTERNAL, message="Internal server error")
 """The answer to whatever nobody expected. The log has the rest."""

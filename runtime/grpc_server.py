@@ -11,7 +11,7 @@ from grpc_health.v1.health import aio as aio_health  # type: ignore[attr-defined
 from grpc_reflection.v1alpha import reflection
 
 from runtime import logs
-from runtime.errors import BubbleError
+from runtime.errors import BubbleError, brief
 from runtime.grpc_client import MESSAGE_LIMIT
 
 log = logs.get(__name__)
@@ -67,7 +67,7 @@ class GrpcServer:
             except Exception as error:  # whatever the check met, the answer is the same
                 healthy = False
                 if self._serving:
-                    log.warning("not serving", reason=str(error) or type(error).__name__)
+                    log.warning("not serving", reason=brief(error))
             if healthy and not self._serving:
                 log.info("serving", port=self.port)
             if healthy != self._serving:

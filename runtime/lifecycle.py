@@ -11,6 +11,7 @@ import uvloop
 from pydantic import ValidationError
 
 from runtime import logs, telemetry
+from runtime.errors import brief
 from runtime.settings import ProcessSettings, describe
 from runtime.telemetry import Telemetry
 
@@ -34,7 +35,7 @@ def run(service: str, settings_class: type[Settings], main: Main[Settings]) -> N
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_signal(settings, tracing, main))
     except OSError as error:
-        log.error("failed", error=str(error))
+        log.error("failed", error=brief(error))
         sys.exit(1)
     except Exception:
         log.exception("failed")
@@ -76,7 +77,5 @@ async def forever(interval: float, step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
         except Exception as error:
-            log.warning(
-                "upkeep failed", step=getattr(step, "__qualname__", repr(step)), error=str(error) or repr(error)
-            )
+            log.warning("upkeep failed", step=getattr(step, "__qualname__", repr(step)), error=brief(error))
         await asyncio.sleep(interval)

@@ -20,7 +20,7 @@ import grpc
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import logs
 from runtime.batcher import Batcher
-from runtime.errors import BubbleError
+from runtime.errors import BubbleError, brief
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.telemetry import Telemetry
 
@@ -148,7 +148,7 @@ class Relay(Generic[Change]):
                 )
             delivered = [status == connection_pb2.DELIVERY_STATUS_DELIVERED for status in response.statuses]
         except (grpc.aio.AioRpcError, BubbleError) as error:
-            reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+            reason = brief(error)
             log.warning("delivery failed, the sweeper will repeat it", changes=len(changes), error=reason)
             return [False] * len(changes)
         finally:
@@ -169,7 +169,7 @@ class Relay(Generic[Change]):
         try:
             await self._outbox.clear(changes)
         except (grpc.aio.AioRpcError, BubbleError) as error:
-            log.warning("markers not cleared, their changes will be repeated", changes=len(changes), error=str(error))
+            log.warning("markers not cleared, their changes will be repeated", changes=len(changes), error=brief(error))
         return [None] * len(changes)
 
     async def _sweep_forever(self) -> None:
@@ -179,7 +179,7 @@ class Relay(Generic[Change]):
             try:
                 await self.sweep()
             except (grpc.aio.AioRpcError, BubbleError) as error:
-                log.warning("sweep failed", error=str(error))
+                log.warning("sweep failed", error=brief(error))
 
     async def sweep(self) -> None:
         """Looks at the markers once and delivers again what is due. Raises Unavailable."""

@@ -41,7 +41,7 @@ class Origin(msgspec.Struct, frozen=True):
     connection_id: str = ""
 
 
-class Operation(msgspec.Struct, frozen=True, array_like=True):
+class Operation(msgspec.Struct, frozen=True):
     """A command that was applied, for recognising it when it is repeated."""
 
     operation_id: str

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import InsertOne, ReplaceOne
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from runtime import logs
 from runtime.errors import Unavailable
@@ -52,7 +52,9 @@ def translated() -> Iterator[None]:
     try:
         yield
     except PyMongoError as error:
-        log.warning("database failed", error=f"{type(error).__name__}: {error}"[:500])
+        # What the server says of a write has the document in it, which is nobody's business in a log.
+        reason = f"code {error.code}" if isinstance(error, OperationFailure) else str(error)[:200]
+        log.warning("database failed", error=f"{type(error).__name__}: {reason}")
         raise Unavailable("The database can't be reached") from error
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 from runtime import logs
 from runtime.batcher import Batcher
-from runtime.errors import Unavailable
+from runtime.errors import Unavailable, brief
 
 log = logs.get(__name__)
 
@@ -79,7 +79,7 @@ class SqliteDatabase:
             try:
                 return self._transaction(group)
             except Exception as error:  # one of them; each alone will tell which
-                log.warning("a group of transactions failed, trying each alone", size=len(group), error=str(error))
+                log.warning("a group of transactions failed, trying each alone", size=len(group), error=brief(error))
         results: list[object] = []
         for work in group:
             try:
@@ -137,5 +137,5 @@ def _run_translated(work: Callable[[sqlite3.Connection], Result], connection: sq
 
 def _unavailable(error: sqlite3.OperationalError) -> Unavailable:
     # Locked for too long, disk full, I/O error, file gone: all of them may pass.
-    log.warning("database failed", error=str(error))
+    log.warning("database failed", error=brief(error))
     return Unavailable("The database can't be reached")

@@ -71,9 +71,13 @@ class Client:
 
     async def ask(self, **message: Any) -> Message:
         """Sends a message with a fresh id and returns its reply."""
+        return await self.expect_reply_within(WITHIN, **message)
+
+    async def expect_reply_within(self, within: float, **message: Any) -> Message:
+        """`ask`, for a system that has to recover first."""
         message_id = message.setdefault("messageId", f"m{next(self._ids)}")
         await self.send(**message)
-        return await self.expect(lambda reply: reply.get("messageId") == message_id)
+        return await self.expect(lambda reply: reply.get("messageId") == message_id, within)
 
     async def done(self, **message: Any) -> Message:
         """The same for a message that must be accepted."""

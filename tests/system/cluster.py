@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
 
-SECRET = "a secret for tests only, of more than 32 bytes"  # noqa: S105
+SECRET = "a secret for tests only, of more than 32 bytes"
 READY_WITHIN = 20.0
 _MODULES = {
     "connection": "connection_service",
@@ -55,7 +56,7 @@ class Process:
             await asyncio.sleep(0.02)
         raise RuntimeError(f"{self.name} did not start:\n{self.log_text()[-4_000:]}")
 
-    def lines(self, position: int = 0) -> list[dict[str, object]]:
+    def lines(self, position: int = 0) -> list[dict[str, Any]]:
         """The whole lines of its log from a position on."""
         with self._log.open("rb") as log:
             log.seek(position)

@@ -26,7 +26,9 @@ def store_environment(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-async def cluster(store_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+async def cluster(
+    store_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Cluster]:
     """A system without limits on rates."""
     directory = tmp_path_factory.mktemp("system")
     running = Cluster(directory, store_environment | {"BUBBLE_MESSAGES_PER_SECOND": "0"})
@@ -40,9 +42,7 @@ async def cluster(store_environment: dict[str, str], tmp_path_factory: pytest.Te
 
 
 @pytest.fixture
-async def own_cluster(
-    store_environment: dict[str, str], tmp_path: Path
-) -> AsyncIterator[Callable[..., Any]]:
+async def own_cluster(store_environment: dict[str, str], tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     """Starts a system for one test, with settings of its own."""
     started = []
 

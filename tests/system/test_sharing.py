@@ -10,9 +10,7 @@ Unique = Callable[[str], str]
 
 
 async def _start(client: Client, timer_id: str) -> None:
-    await client.done(
-        type="timer", action="update", timer={"id": timer_id, "name": "Tea", "remainingDuration": "PT5M"}
-    )
+    await client.done(type="timer", action="update", timer={"id": timer_id, "name": "Tea", "remainingDuration": "PT5M"})
 
 
 async def test_a_new_member_gets_the_timer_and_the_others_the_new_list(connect: Connect, unique: Unique) -> None:

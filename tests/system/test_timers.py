@@ -174,7 +174,7 @@ async def test_a_repeated_message_gets_the_first_answer_and_has_no_second_effect
 async def test_versions_rise_across_stops_and_new_lives_of_a_timer(connect: Connect, unique: Unique) -> None:
     tea = unique("tea")
     async with connect("alice", "phone") as phone:
-        versions = []
+        versions: list[int] = []
         for _ in range(5):
             last = versions[-1] if versions else 0
             made = await phone.done(type="timer", action="update", timer={"id": tea}, baseVersion=last)

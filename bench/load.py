@@ -156,6 +156,8 @@ class Client(asyncio.Protocol):
             start = payload.index(b'"id":"') + 6
             self.latest[payload[start : payload.index(b'"', start)]] = payload
         elif payload.startswith(b'{"status":"error"'):
+            if b'"code":429' in payload:
+                sys.exit("The system limits rates: start it with BUBBLE_MESSAGES_PER_SECOND=0.")
             self.refused += 1
             if self.refused <= 3:
                 print(f"{self.user}: {payload[:200]!r}", file=sys.stderr)

@@ -237,6 +237,8 @@ class Session:
         """Says goodbye, and frees the socket whether the peer answers or not."""
         code = self._close_code or CloseCode.BYE
         try:
+            if code is CloseCode.RESTARTING:
+                await self._finish_replies()
             async with asyncio.timeout(_CLOSE_PATIENCE):
                 if not self._transport.is_closing() and not self._socket.closed:
                     self.write()
@@ -249,6 +251,12 @@ class Session:
             # A polite close waits for ever for a peer that reads nothing.
             self._transport.abort()
             self._mailbox.clear()
+
+    async def _finish_replies(self) -> None:
+        """Waits, not for long, until what is under way has been answered."""
+        deadline = time.monotonic() + _CLOSE_PATIENCE
+        while self._replies and time.monotonic() < deadline:
+            await asyncio.sleep(_LINGER)
 
     # --- entering -----------------------------------------------------------------------------------------------------
 

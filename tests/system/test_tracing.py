@@ -41,7 +41,7 @@ async def collector() -> AsyncIterator[Collector]:
     """A running collector."""
     running = Collector()
     server = grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(running, server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(running, server)  # type: ignore[no-untyped-call]
     running.port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield running
@@ -70,9 +70,7 @@ async def test_one_trace_spans_the_edge_all_services_and_the_way_back(
         await phone.done(type="timer", action="update", timer={"id": tea, "totalDuration": "PT5M"})
         await phone.done(type="share", action="add", timerId=tea, sharedWithUser=bob)
         await other.expect(lambda m: m.get("type") == "share")
-        await phone.done(
-            type="timer", action="start", timerId=tea, traceparent=f"00-{trace_id}-b7ad6b7169203331-01"
-        )
+        await phone.done(type="timer", action="start", timerId=tea, traceparent=f"00-{trace_id}-b7ad6b7169203331-01")
         await other.update(tea)
         refused = await phone.ask(
             type="timer", action="extend", timerId=tea, by="?", traceparent=f"00-{'1' * 32}-b7ad6b7169203331-01"

@@ -1,0 +1,95 @@
+"""`make run`, as a newcomer meets it (without make: the command it runs)."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from tests.system.client import Client
+
+PORTS = ("BUBBLE_EDGE_PORT", "BUBBLE_TIMER_PORT", "BUBBLE_SHARING_PORT", "BUBBLE_CONNECTION_PORT")
+
+
+def _environment(data_dir: Path) -> dict[str, str]:
+    sockets = [socket.socket() for _ in PORTS]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = {name: str(each.getsockname()[1]) for name, each in zip(PORTS, sockets, strict=True)}
+    for each in sockets:
+        each.close()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BUBBLE_", "OTEL_"))}
+    return {**inherited, **ports, "BUBBLE_DATA_DIR": str(data_dir), "BUBBLE_DRAIN_SECONDS": "1"}
+
+
+async def _launch(environment: dict[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "cli",
+        "run",
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+async def _output_until(process: asyncio.subprocess.Process, pattern: str) -> str:
+    assert process.stdout is not None
+    text = ""
+    async with asyncio.timeout(30):
+        while not re.search(pattern, text):
+            line = await process.stdout.readline()
+            assert line, f"ended before {pattern!r}:\n{text}"
+            text += line.decode()
+    return text
+
+
+async def test_it_prints_an_address_and_a_token_that_work_and_keeps_its_data(tmp_path: Path) -> None:
+    environment = _environment(tmp_path / "data")
+    port = int(environment["BUBBLE_EDGE_PORT"])
+    for round_number in range(2):
+        process = await _launch(environment)
+        try:
+            text = await _output_until(process, r"Ctrl-C stops it")
+            assert f"http://127.0.0.1:{port}/" in text
+            printed = re.search(r"development token:\s+(\S+)", text)
+            assert printed
+            async with Client(port, "alice", "phone", token=printed.group(1)) as alice:
+                if round_number == 0:
+                    await alice.done(type="timer", action="update", timer={"id": "tea", "name": "Tea"})
+                else:
+                    assert [timer["name"] for timer in alice.snapshot["timers"]] == ["Tea"]
+            second = await _launch(environment)
+            refusal, _ = await second.communicate()
+            assert second.returncode == 1
+            assert re.search(r"Port \d+ \(\w+\) is taken: .*BUBBLE_\w+_PORT", refusal.decode())
+        finally:
+            process.send_signal(signal.SIGINT)
+            await process.communicate()
+        assert process.returncode == 0
+
+
+async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
+    process = await _launch(_environment(tmp_path / "data"))
+    try:
+        await _output_until(process, r"Ctrl-C stops it")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        timer = next(pid for pid in children if b"timer_service" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(int(timer), signal.SIGKILL)
+        await _output_until(process, r"timer ended with -9, starting it again\n(.*\n)*.*serving")
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    assert process.returncode == 0
+
+
+async def test_wrong_settings_are_named_in_one_line(tmp_path: Path) -> None:
+    process = await _launch(_environment(tmp_path) | {"BUBBLE_MESSAGES_PER_SECOND": "many"})
+    output, _ = await process.communicate()
+    assert process.returncode == 2
+    assert "BUBBLE_MESSAGES_PER_SECOND" in output.decode()
+    assert len(output.decode().splitlines()) == 1

@@ -35,6 +35,7 @@ MESSAGE_LIMIT = 16 * 1024 * 1024
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.enable_retries", 1),
+    ("grpc.enable_http_proxy", 0),  # a proxy that the environment names is for the world outside
     # A dead peer is found after 10 + 5 s; the servers permit it (`grpc_server`).
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),

@@ -1,10 +1,11 @@
 """How every process starts and ends: uvloop, signals, background work, exit codes."""
 
 import asyncio
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import uvloop
@@ -28,7 +29,9 @@ def run(service: str, settings_class: type[Settings], main: Main[Settings]) -> N
     try:
         settings = settings_class()
     except ValidationError as error:
-        sys.exit(f"{service}: wrong settings: {describe(error)}")
+        print(f"{service}: wrong settings: {describe(error)}", file=sys.stderr)  # noqa: T201  # there is no log yet
+        sys.exit(2)
+    _take_all_file_descriptors()
     logs.configure(service, level=settings.log_level, readable=settings.dev)
     tracing = telemetry.configure(service, settings.otlp_endpoint)
     try:
@@ -43,6 +46,13 @@ def run(service: str, settings_class: type[Settings], main: Main[Settings]) -> N
     finally:
         tracing.shutdown()
     log.info("stopped")
+
+
+def _take_all_file_descriptors() -> None:
+    """Raises the soft limit of open files to the hard one: each connection is one, and many hosts start with 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems name a hard limit that they do not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _until_signal(settings: Settings, tracing: Telemetry, main: Main[Settings]) -> None:

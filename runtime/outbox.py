@@ -142,7 +142,9 @@ class Relay(Generic[Change]):
         try:
             items = await self._outbox.events(changes)
             traces = [item.event.traceparent for item in items]
-            with self._telemetry.batch_span("outbox.deliver", traces):
+            with self._telemetry.batch_span("outbox.deliver", traces) as span:
+                if len(items) == 1:
+                    items[0].event.traceparent = span.traceparent
                 response = await self._connections.Deliver(
                     connection_pb2.DeliverRequest(items=items), timeout=CALL_DEADLINE
                 )

@@ -79,6 +79,6 @@ def environment_names(settings: type[ProcessSettings]) -> dict[str, str]:
 def describe(error: ValidationError) -> str:
     """A validation error as one line for the person who set the variables, without the values (they may be secret)."""
     return "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
+        ": ".join([*map(str, fault["loc"]), fault["msg"].removeprefix("Value error, ")])
         for fault in error.errors(include_input=False, include_url=False)
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_EXPORT_TIMEOUT = 2  # seconds; also what a collector that is away adds to a process's end
 _MOST_LINKS = 32  # more than a person follows; keeps the span of a large batch small
 
 
@@ -185,7 +186,8 @@ def configure(service: str, otlp_endpoint: str) -> Telemetry:
     provider = TracerProvider(
         resource=Resource.create({"service.name": service, "service.namespace": "bubble"}), shutdown_on_exit=False
     )
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=otlp_endpoint)))
+    exporter = OTLPSpanExporter(endpoint=otlp_endpoint, timeout=_EXPORT_TIMEOUT)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     return Telemetry(provider)
 
 

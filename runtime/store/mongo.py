@@ -5,6 +5,7 @@ have in common is used: no transactions, no update pipelines, no change streams,
 """
 
 import secrets
+from collections import abc
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
@@ -44,6 +45,11 @@ async def open_mongo(uri: str, database: str) -> AsyncIterator[Database]:
         yield client[database]
     finally:
         client.close()
+
+
+def among(ids: abc.Collection[str]) -> str | dict[str, list[str]]:
+    """A filter for one of these ids. A single one is asked for as itself, which every server answers from the index."""
+    return next(iter(ids)) if len(ids) == 1 else {"$in": list(ids)}
 
 
 @contextmanager

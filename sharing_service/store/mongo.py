@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import msgspec
 from pymongo import ASCENDING, UpdateOne
 
-from runtime.store.mongo import Database, Document, compare_and_set, open_mongo, translated
+from runtime.store.mongo import Database, Document, among, compare_and_set, open_mongo, translated
 from sharing_service.domain import Share
 from sharing_service.store.contract import Save
 
@@ -33,7 +33,7 @@ class MongoShareStore:
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Share]:
         with translated():
-            found = self._shares.find({"_id": {"$in": list(timer_ids)}})
+            found = self._shares.find({"_id": among(timer_ids)})
             return {document["_id"]: _share(document) async for document in found}
 
     async def save(self, saves: Sequence[Save]) -> list[bool]:
@@ -80,7 +80,7 @@ class MongoShareStore:
 
     async def delete(self, timer_ids: Collection[str]) -> None:
         with translated():
-            await self._shares.delete_many({"_id": {"$in": list(timer_ids)}})
+            await self._shares.delete_many({"_id": among(timer_ids)})
 
 
 @asynccontextmanager

@@ -53,7 +53,8 @@ EDGES = {  # span: (service, parent)
     "timer.write": ("timer", "ws.receive"),
     "sharing.authorize": ("sharing", "timer.write"),
     "store.save": ("timer", "timer.write"),
-    "connection.deliver": ("connection", "timer.write"),
+    "outbox.deliver": ("timer", "timer.write"),
+    "connection.deliver": ("connection", "outbox.deliver"),
     "ws.send": ("edge", "connection.deliver"),
 }
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import msgspec
 from pymongo import ASCENDING, DeleteOne, UpdateOne
 
-from runtime.store.mongo import Database, Document, compare_and_set, open_mongo, translated
+from runtime.store.mongo import Database, Document, among, compare_and_set, open_mongo, translated
 from timer_service.domain import State, Timer
 from timer_service.store.contract import Marker, Save
 
@@ -33,7 +33,7 @@ class MongoTimerStore:
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Timer]:
         with translated():
-            found = self._timers.find({"_id": {"$in": list(timer_ids)}})
+            found = self._timers.find({"_id": among(timer_ids)})
             return {document["_id"]: _timer(document) async for document in found}
 
     async def save(self, saves: Sequence[Save]) -> list[bool]:

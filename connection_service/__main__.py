@@ -20,11 +20,11 @@ async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         leases = Leases(store)
-        await stack.enter_async_context(
-            background(forever(POLL_INTERVAL, leases.read), forever(LEASE, leases.remove_orphans))
-        )
         servicer = ConnectionServicer(
             store, leases, telemetry, max_connections_per_user=settings.max_connections_per_user
+        )
+        await stack.enter_async_context(
+            background(forever(POLL_INTERVAL, servicer.follow_leases), forever(LEASE, leases.remove_orphans))
         )
         await stack.enter_async_context(
             serve(

@@ -36,7 +36,7 @@ TRUST = 2.0
 """Seconds an answered probe is good for, from when it was sent."""
 
 ACK_PATIENCE = 0.25
-"""Seconds an edge has to take over a batch before its items are answered as pending (DESIGN.md section 5)."""
+"""Seconds an edge has to take over a batch before its items are answered as pending (docs/decisions.md tells why)."""
 
 UNKNOWN_DEVICES = frozenset(("", "unknown"))
 """Names under which devices are never taken for the same one."""

@@ -34,10 +34,12 @@ class Leases:
         """Reads the list, and ends leases that were not renewed. Raises Unavailable."""
         started = time.monotonic()
         leases = await self._store.list_leases()
-        # An edge that this replica has only just heard of gets its full time, also after a restart of the replica.
+        # An edge that this replica has only just heard of gets its full time, also after a restart of the replica. So does
+        # every edge when there was a time without looks: perhaps none could renew in it.
+        known = self._seen if started - self._read_at < SETTLE else {}
         self._seen = {
             edge_id: seen
-            if (seen := self._seen.get(edge_id)) is not None and seen.counter == counter
+            if (seen := known.get(edge_id)) is not None and seen.counter == counter
             else _Seen(counter, started)
             for edge_id, counter in leases.items()
         }

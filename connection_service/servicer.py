@@ -1,5 +1,6 @@
 """The connection service's RPCs: presence, leases, the edges' streams, and the routing of events to them."""
 
+import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -11,11 +12,11 @@ from connection_service.domain import LEASE, SETTLE, TRUST, Connection, Registry
 from connection_service.leases import Leases
 from connection_service.store.contract import ConnectionStore
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
-from runtime import logs, text
+from runtime import logs
 from runtime.clock import now_us
-from runtime.errors import InvalidArgument, NotFound, Unavailable, brief
-from runtime.lifecycle import background
+from runtime.errors import InvalidArgument, NotFound, Unavailable, brief, check_size
 from runtime.telemetry import Telemetry
+from runtime.text import check_id
 
 log = logs.get(__name__)
 
@@ -44,13 +45,13 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         request: connection_pb2.RegisterRequest,
         context: "Context[connection_pb2.RegisterRequest, connection_pb2.RegisterResponse]",
     ) -> connection_pb2.RegisterResponse:
-        _check_size(request.items, MAX_ITEMS)
+        check_size(request.items, MAX_ITEMS)
         rows = [
             Connection(
-                connection_id=_checked("connectionId", item.connection_id or secrets.token_hex(8)),
-                user_id=_checked("userId", item.user_id),
-                device_id=_checked("deviceId", item.device_id or "unknown"),
-                edge_id=_checked("edgeId", item.edge_id),
+                connection_id=check_id("connectionId", item.connection_id or secrets.token_hex(8)),
+                user_id=check_id("userId", item.user_id),
+                device_id=check_id("deviceId", item.device_id or "unknown"),
+                edge_id=check_id("edgeId", item.edge_id),
                 registered_at_us=now_us(),
             )
             for item in request.items
@@ -68,7 +69,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         request: connection_pb2.UnregisterRequest,
         context: "Context[connection_pb2.UnregisterRequest, connection_pb2.UnregisterResponse]",
     ) -> connection_pb2.UnregisterResponse:
-        _check_size(request.connection_ids, MAX_IDS)
+        check_size(request.connection_ids, MAX_IDS)
         await self._store.unregister(set(request.connection_ids))
         return connection_pb2.UnregisterResponse()
 
@@ -77,7 +78,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         request: connection_pb2.ListConnectionsRequest,
         context: "Context[connection_pb2.ListConnectionsRequest, connection_pb2.ListConnectionsResponse]",
     ) -> connection_pb2.ListConnectionsResponse:
-        _check_size(request.user_ids, MAX_USERS)
+        check_size(request.user_ids, MAX_USERS)
         rows = await self._store.list_of_users(set(request.user_ids))
         return connection_pb2.ListConnectionsResponse(
             connections=[
@@ -97,7 +98,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         request: connection_pb2.RenewLeaseRequest,
         context: "Context[connection_pb2.RenewLeaseRequest, connection_pb2.RenewLeaseResponse]",
     ) -> connection_pb2.RenewLeaseResponse:
-        edge_id = _checked("edgeId", request.edge_id)
+        edge_id = check_id("edgeId", request.edge_id)
         if request.release:
             await self._leases.release(edge_id)
         elif request.acquire:
@@ -143,12 +144,16 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         self._registry.attach(edge_id, connections)
         stream.confirm(0)
         log.info("edge attached", edge_id=edge_id, connections=len(connections))
+        tasks: list[asyncio.Task[None]] = []
         try:
-            async with background(stream.probe(), _take_in(request_iterator, stream)):
-                async for response in stream.responses():
-                    yield response
+            # Plain tasks: a TaskGroup does not survive that a generator is ended at a `yield`.
+            tasks = [asyncio.create_task(stream.probe()), asyncio.create_task(_take_in(request_iterator, stream))]
+            async for response in stream.responses():
+                yield response
         finally:
             stream.end()
+            for task in tasks:
+                task.cancel()
             if self._streams.get(edge_id) is stream:
                 del self._streams[edge_id]
                 self._registry.detach(edge_id)
@@ -160,7 +165,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         context: "Context[connection_pb2.DeliverRequest, connection_pb2.DeliverResponse]",
     ) -> connection_pb2.DeliverResponse:
         items = request.items
-        _check_size(items, MAX_ITEMS)
+        check_size(items, MAX_ITEMS)
         traces = [item.event.traceparent for item in items]
         with self._telemetry.spans("connection.deliver", traces) as spans:
             for item, traceparent in zip(items, spans.parents(traces), strict=True):
@@ -172,6 +177,15 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 for index in range(len(items))
             ]
         )
+
+    async def follow_leases(self) -> None:
+        """Reads the leases, and ends the streams of edges that have lost theirs. Raises Unavailable."""
+        await self._leases.read()
+        edges = self._leases.edges or frozenset()
+        for edge_id, stream in list(self._streams.items()):
+            # One that has just taken its lease is perhaps not in the list yet.
+            if edge_id not in edges and not await self._leases.holds(edge_id):
+                stream.end()
 
     def end_streams(self) -> None:
         """Ends all streams, so that the edges go to other replicas."""
@@ -237,7 +251,7 @@ async def _read_hello(
         if message.WhichOneof("message") != "hello":
             break
         hello = message.hello
-        edge_id = _checked("edgeId", hello.edge_id)
+        edge_id = check_id("edgeId", hello.edge_id)
         connections += [connection_from(each, edge_id) for each in hello.connections]
         if hello.complete:
             return edge_id, connections
@@ -252,15 +266,3 @@ async def _take_in(requests: AsyncIterator[connection_pb2.AttachRequest], stream
         log.info("stream of an edge broke", edge_id=stream.edge_id, error=brief(error))
     finally:
         stream.end()
-
-
-def _checked(field: str, value: str) -> str:
-    problem = text.problem_with(value, longest=text.MAX_ID, shortest=1)
-    if problem:
-        raise InvalidArgument(f"{field} {problem}", field=field)
-    return value
-
-
-def _check_size(items: Sequence[object], most: int) -> None:
-    if len(items) > most:
-        raise InvalidArgument(f"At most {most} items in a batch")

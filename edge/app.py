@@ -1,6 +1,7 @@
 """The edge's HTTP: the socket's handshake, the page, health."""
 
 import asyncio
+import logging
 import socket
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from edge.auth import Identity, Unauthorized, make_token
 from edge.codec.seed import SeedCodec
@@ -36,6 +38,16 @@ _SECURITY_HEADERS = {
     "Cache-Control": "no-cache",
     "Server": "bubble",  # not which version of what
 }
+
+
+class _NoForeignBytes(logging.Filter):
+    """Keeps out of the log what aiohttp says of requests that it can't parse: it repeats them, tokens included."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+logging.getLogger("aiohttp.server").addFilter(_NoForeignBytes())
 
 
 class Edge:
@@ -84,6 +96,7 @@ class Edge:
         )
         if not ws.can_prepare(request).ok:
             return _refusal(400, "This address takes WebSockets only")
+        ws.headers["Server"] = _SECURITY_HEADERS["Server"]
         await ws.prepare(request)
         transport = request.transport
         if transport is None:

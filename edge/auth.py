@@ -21,6 +21,7 @@ _SHARED_SECRET = "HS256"  # noqa: S105  # the name of an algorithm
 _PUBLIC_KEY = ("RS256", "ES256")
 _KEYS_FRESH = 300.0  # seconds a key set is used before it is read again
 _KEYS_RETRY = 10.0  # seconds between two reads at least, however many unknown keys arrive
+_YEAR_10000 = 253_402_300_800.0  # where dates can't be written any more
 _LEEWAY = 0.0  # `exp` is meant as it is written
 
 
@@ -72,7 +73,9 @@ class TokenVerifier:
             raise Unauthorized("The token has expired") from error
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise Unauthorized("The token is not valid") from error
-        return Identity(self._user(claims), float(claims.get("exp", "inf")))
+        expires_at = float(claims.get("exp", "inf"))
+        # Milliseconds for seconds is a common mistake; such a token is good for thousands of years either way.
+        return Identity(self._user(claims), expires_at if expires_at < _YEAR_10000 else float("inf"))
 
     def _user(self, claims: Mapping[str, Any]) -> str:
         for claim in self._user_claims:
@@ -95,33 +98,33 @@ class KeySet:
 
     async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK:
         """The key of this id, or the only key when tokens name none. Raises Unauthorized."""
-        for _ in range(2):
-            age = time.monotonic() - self._read_at
-            key = self._keys.get(key_id)
-            if key_id is None and len(self._keys) == 1:
-                (key,) = self._keys.values()
-            if key is not None and (age < _KEYS_FRESH or age < _KEYS_RETRY):
-                if key.algorithm_name != algorithm:
-                    raise Unauthorized("The token is signed in a way that is not accepted here")
-                return key
-            if age < _KEYS_RETRY:
-                break
+        key = self._look_up(key_id)
+        if key is None or time.monotonic() - self._read_at > _KEYS_FRESH:
             await self._read()
-        if key is not None:  # the set can't be read just now; a key that was good five minutes ago will do
-            return key
-        raise Unauthorized("The token is signed with an unknown key")
+            key = self._look_up(key_id)
+        if key is None:
+            raise Unauthorized("The token is signed with an unknown key")
+        if key.algorithm_name != algorithm:
+            raise Unauthorized("The token is signed in a way that is not accepted here")
+        return key
+
+    def _look_up(self, key_id: str | None) -> jwt.PyJWK | None:
+        if key_id is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(key_id)
 
     async def _read(self) -> None:
+        """Reads the set, unless that was done or tried just now. If it can't be read, the old one stays."""
         async with self._reading:
             if time.monotonic() - self._read_at < _KEYS_RETRY:
                 return
-            self._read_at = time.monotonic()
             try:
                 keys = jwt.PyJWKSet.from_dict(await self._document()).keys
+                self._keys = {key.key_id: key for key in keys}
             except (OSError, ValueError, TypeError, jwt.PyJWTError, aiohttp.ClientError, TimeoutError) as error:
                 log.warning("key set can't be read", location=self._location, error=brief(error))
-                return
-            self._keys = {key.key_id: key for key in keys}
+            finally:
+                self._read_at = time.monotonic()
 
     async def _document(self) -> dict[str, Any]:
         if "://" not in self._location or self._location.startswith("file://"):

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
 from runtime.batcher import Batcher
 from runtime.grpc_client import CALL_DEADLINE
+
+_CLOSE_PATIENCE = 2.0  # seconds; what is unanswered then is so for clients, too, and they repeat it
 
 
 class Backend:
@@ -58,9 +61,11 @@ class Backend:
         return self._endings.submit(connection_id, "")
 
     async def close(self) -> None:
-        """Finishes what is under way, and takes no more."""
-        for batcher in (self._writes, self._gets, self._snapshots, self._changes, self._registrations, self._endings):
-            await batcher.close()
+        """Finishes what is under way, for so long as a call may take, and takes no more."""
+        batchers = (self._writes, self._gets, self._snapshots, self._changes, self._registrations, self._endings)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_PATIENCE):
+                await asyncio.gather(*(batcher.close() for batcher in batchers))
 
     async def _write(self, items: Sequence[timer_pb2.WriteItem]) -> Sequence[timer_pb2.WriteResult]:
         response = await self._timers.Write(timer_pb2.WriteRequest(items=items), timeout=CALL_DEADLINE)

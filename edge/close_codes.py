@@ -16,7 +16,7 @@ class CloseCode(Enum):
     UNAVAILABLE = (1013, "unavailable", True)
     TOKEN_EXPIRED = (4401, "token expired", False)
     HEARTBEAT_TIMEOUT = (4408, "heartbeat timeout", True)
-    TOO_MANY_CONNECTIONS = (4409, "too many connections", False)
+    TOO_MANY_CONNECTIONS = (4409, "too many connections", True)
     IDLE = (4410, "idle", True)
     TOO_OLD = (4411, "connection too old", True)
     TOO_SLOW = (4413, "too slow", True)

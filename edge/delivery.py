@@ -1,7 +1,8 @@
 """From the connection service's instructions to the mailboxes of sessions."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import grpc
 
@@ -14,6 +15,7 @@ from proto.event.v1 import event_pb2
 from runtime import logs
 from runtime.clock import now_us
 from runtime.errors import BubbleError, brief
+from runtime.event_id import event_id
 from runtime.telemetry import Telemetry
 
 log = logs.get(__name__)
@@ -46,7 +48,11 @@ class Delivery:
                 for connection_id in delivery.connection_ids
                 if (session := self._sessions.get(connection_id)) is not None
             ]
-            with self._telemetry.span("ws.send", event.traceparent, {"bubble.connections": len(sessions)}):
+            with (
+                # An event that breaks something here would come again and again, and hold up all others.
+                _logged("event not delivered", event_id=event.event_id),
+                self._telemetry.span("ws.send", event.traceparent, {"bubble.connections": len(sessions)}),
+            ):
                 if event.HasField("timer_changed"):
                     view = event_pb2.TimerView(timer=event.timer_changed.timer, audience=event.audience)
                     self._offer(TimerState(view, event.event_id, server_time_us), sessions)
@@ -108,8 +114,18 @@ class Delivery:
                     session.give_up()
                 continue
             if result.HasField("view"):
-                versions = (result.view.timer.version, result.view.audience.version)
-                state = TimerState(result.view, f"{versions[0]:x}.{versions[1]:x}.{timer_id}"[:64], now_us())
+                view = result.view
+                name = event_id(timer_id, view.timer.version, view.audience.version)
+                state = TimerState(view, name, now_us())
                 for session in sessions:
                     session.offer_loaded(state)
         del self._wanted[timer_id]
+
+
+@contextmanager
+def _logged(message: str, **fields: object) -> Iterator[None]:
+    """Logs what is raised within, and goes on."""
+    try:
+        yield
+    except Exception:
+        log.exception(message, **fields)

@@ -17,8 +17,8 @@ MAX_REMEMBERED = 256
 """Timers that were stopped or taken away and are remembered by a connection. A late duplicate for one of them comes within
 seconds (a call's deadline); this is for hundreds of stops in that time."""
 
-MAX_STAGED = 2_000
-"""Timers whose changes may wait for a connection's first snapshot. No user may see more (see the limits)."""
+MAX_STAGED = 4_000
+"""Timers whose changes may wait for a snapshot. The default limits let nobody see more than 2,500."""
 
 
 class TimerState:
@@ -86,7 +86,7 @@ class TooMuchStaged(Exception):
 
 
 class Knowledge:
-    """What one client of one user knows. Until `snapshot` is called, what is offered is kept."""
+    """What one client of one user knows. Until the first `snapshot`, what is offered is kept."""
 
     __slots__ = ("_gone", "_known", "_staged", "_user_id")
 
@@ -149,6 +149,16 @@ class Knowledge:
         is_new = known is None and (gone is None or gone.revoked) and state.owner_id != self._user_id
         return Verdict.SEND_AS_SHARE if self._take(state) is Verdict.SEND and is_new else Verdict.SEND
 
+    def stage(self) -> None:
+        """A snapshot is being read: what is offered is kept until `snapshot`, or `unstage`."""
+        if self._staged is None:
+            self._staged = {}
+
+    def unstage(self) -> list[TimerState]:
+        """The snapshot was not read after all. Returns what was kept, to be offered again."""
+        staged, self._staged = self._staged, None
+        return list(staged.values()) if staged else []
+
     def audience_is_known(self, timer_id: str, audience_version: int) -> bool:
         """Whether the client was told of this audience, or of a newer one."""
         known = self._known.get(timer_id)
@@ -175,21 +185,28 @@ class Knowledge:
         `waiting`: an older state of the timer has not been written to the client yet, so that one has been missed, too.
         """
         timer_id = state.timer_id
-        known = self._known.get(timer_id, _Known(0, 0))
-        if state.version <= known.version:
+        known, gone = self._known.get(timer_id), self._gone.get(timer_id)
+        if gone is not None and gone.revoked and gone.audience_version >= state.audience_version:
+            return False  # the right to see it was taken away while the command was under way
+        if known is not None and state.version <= known.version:
             return False
-        gone = self._gone.get(timer_id)
-        known_version = max(known.version, gone.version if gone is not None else 0)
+        known_version = known.version if known is not None else gone.version if gone is not None else 0
+        # The answer does not tell of the audience.
+        audience_is_news = known is not None and state.audience_version > known.audience_version
         self._take(state)
-        return waiting or version != state.version or base_version not in (0, known_version)
+        return waiting or audience_is_news or version != state.version or base_version not in (0, known_version)
+
+    def is_revoked(self, timer_id: str) -> bool:
+        """Whether the right to see a timer was taken away, as far as is remembered."""
+        gone = self._gone.get(timer_id)
+        return gone is not None and gone.revoked
 
     def snapshot(
         self, snapshot: timer_pb2.UserSnapshot, gone_ids: Iterable[str]
     ) -> tuple[list[event_pb2.TimerView], list[TimerState]]:
         """A snapshot that was read after the connection was announced.
 
-        Returns those of its views that the client must be sent, and, after the first one, what was kept until now, to be
-        offered again.
+        Returns those of its views that the client must be sent, and what was kept until now, to be offered again.
         """
         views = []
         for view in snapshot.views:
@@ -215,8 +232,7 @@ class Knowledge:
             )
         for timer_id in gone_ids:
             self._known.pop(timer_id, None)
-        staged, self._staged = self._staged, None
-        return views, list(staged.values()) if staged else []
+        return views, self.unstage()
 
     def _take(self, state: TimerState) -> Verdict:
         timer_id = state.timer_id

@@ -1,7 +1,6 @@
 """What waits to be written to one connection: replies in order, and of each timer only the latest state.
 
-This is what keeps a slow reader from being flooded (conflation): a state that waits is replaced by its successor, in its
-place, so a reader of any speed gets the latest states, and what waits is bounded by the number of timers, not by the
+This is what keeps a slow reader from being flooded (conflation): a state that waits gives way to its successor, so a reader of any speed gets the latest states, and what waits is bounded by the number of timers, not by the
 number of changes.
 """
 
@@ -36,8 +35,11 @@ class Mailbox:
         return self._next_reply
 
     def put_state(self, timer_id: str, frame: bytes) -> None:
-        """Adds a timer's state, in the place of an older one when that still waits."""
-        older = self._frames.get(timer_id)
+        """Adds a timer's state behind all others, and removes an older one that still waits.
+
+        Behind, not in its place: a snapshot that waits between the two must not be read after the newer state.
+        """
+        older = self._frames.pop(timer_id, None)
         if older is not None:
             self.size -= len(older)
             self.conflated += 1

@@ -27,6 +27,7 @@ RESOLVE_INTERVAL = 2.0
 """Seconds between two looks for replicas of the connection service."""
 
 _RENEW_DEADLINE = 2.0
+_LEFTOVERS_AT_ONCE = 1_000
 
 
 class TooManyConnections(ClientError):
@@ -54,6 +55,7 @@ class Presence:
         self._deliver = deliver
         self._on_lease_lost = on_lease_lost
         self._open: dict[str, connection_pb2.Connection] = {}
+        self._leftover: set[str] = set()
         self._streams: dict[str, ReplicaStream] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._trust = 0.0
@@ -94,14 +96,17 @@ class Presence:
         """
         edge_id = self.edge_id
         connection_id = secrets.token_hex(8)
-        result = await self._backend.register(
-            connection_pb2.RegisterItem(
-                user_id=user_id, device_id=device_id, edge_id=edge_id, connection_id=connection_id
-            )
+        item = connection_pb2.RegisterItem(
+            user_id=user_id, device_id=device_id, edge_id=edge_id, connection_id=connection_id
         )
+        try:
+            result = await self._backend.register(item)
+        except BaseException:
+            self._leftover.add(connection_id)  # perhaps it was registered
+            raise
         if not result.connection_id:
             raise TooManyConnections
-        if edge_id != self.edge_id:  # the lease went meanwhile, and the row with it
+        if edge_id != self.edge_id or self._lost.is_set():  # the lease went meanwhile, and the row with it
             raise ClientError(503, "The edge is restarting", retry_after_ms=1_000)
         connection = connection_pb2.Connection(
             connection_id=connection_id,
@@ -121,11 +126,20 @@ class Presence:
             return
         for stream in self._streams.values():
             stream.closed(connection_id)
+        self._unregister(connection_id)
+
+    def _unregister(self, connection_id: str) -> None:
+        """Removes a row; one that can't be removed now is tried again with the next renewal of the lease."""
+        self._leftover.discard(connection_id)
+
+        def done(future: "asyncio.Future[None]") -> None:
+            if future.cancelled() or future.exception() is not None:
+                self._leftover.add(connection_id)
+
         try:
-            future = self._backend.unregister(connection_id)
+            self._backend.unregister(connection_id).add_done_callback(done)
         except BubbleError:
-            return  # the row goes with the lease
-        future.add_done_callback(_log_failure)
+            self._leftover.add(connection_id)
 
     async def leave(self) -> None:
         """Gives the lease and all rows back. For the end of a drain."""
@@ -138,6 +152,7 @@ class Presence:
     async def _acquire(self) -> None:
         self.edge_id = f"{socket.gethostname()[:40]}-{secrets.token_hex(4)}"
         self._lost.clear()
+        self._leftover.clear()  # the old id's rows went with its lease
         while True:
             try:
                 terms = await self._service.RenewLease(
@@ -164,6 +179,9 @@ class Presence:
                     self._lose()
                 else:
                     log.warning("lease not renewed", reason=error.details())
+            else:
+                for connection_id in list(self._leftover)[:_LEFTOVERS_AT_ONCE]:
+                    self._unregister(connection_id)
 
     def _lose(self) -> None:
         """Events may have passed us by: every connection must start anew, under a new id of this edge."""
@@ -230,9 +248,3 @@ async def _end(task: asyncio.Task[None]) -> None:
     (result,) = await asyncio.gather(task, return_exceptions=True)
     if isinstance(result, Exception):
         log.error("stream crashed", exc_info=result)
-
-
-def _log_failure(future: "asyncio.Future[None]") -> None:
-    error = None if future.cancelled() else future.exception()
-    if error is not None:
-        log.info("row not removed, it goes with the lease", error=brief(error))

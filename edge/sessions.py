@@ -4,15 +4,18 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from edge.close_codes import CloseCode
+from edge.outlet import Outlet
 
 if TYPE_CHECKING:
     from edge.config import EdgeSettings
     from edge.session import Session
 
 _POLL_CONGESTED = 0.05  # seconds between two looks at sockets that took no more bytes
+_STRAGGLERS = 4.5  # seconds that sessions may take to end, after the last was told to
 _SWEEP = 1.0  # seconds between two looks at every session
 
 
@@ -23,8 +26,8 @@ class Sessions:
         self._settings = settings
         self._by_id: dict[str, Session] = {}
         self._all: set[Session] = set()
-        self._dirty: list[Session] = []
-        self._congested: set[Session] = set()
+        self._dirty: list[Outlet] = []
+        self._congested: set[Outlet] = set()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -47,14 +50,14 @@ class Sessions:
     def remove(self, session: "Session") -> None:
         """The session is over."""
         self._all.discard(session)
-        self._congested.discard(session)
+        self._congested.discard(session.outlet)
         self._by_id.pop(session.connection_id, None)
 
-    def write_soon(self, session: "Session") -> None:
-        """Something was put into the session's mailbox: it is written at the end of this turn of the loop."""
+    def write_soon(self, outlet: Outlet) -> None:
+        """Something was put into an outlet: it is written at the end of this turn of the loop."""
         if not self._dirty:
             asyncio.get_running_loop().call_soon(self._write_dirty)
-        self._dirty.append(session)
+        self._dirty.append(outlet)
 
     async def run(self) -> None:
         """Keeps all sessions going, until cancelled."""
@@ -72,30 +75,28 @@ class Sessions:
         for session, moment in zip(sessions, moments, strict=True):
             await asyncio.sleep(started + moment - time.monotonic())
             session.close_soon(CloseCode.RESTARTING)
-        await self.wait_until_empty()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STRAGGLERS):
+                while self._all:
+                    await asyncio.sleep(0.02)
 
     def close_all(self, code: CloseCode) -> None:
         """Closes every session."""
         for session in self:
             session.close_soon(code)
 
-    async def wait_until_empty(self) -> None:
-        """Returns when no session is left."""
-        while self._all:
-            await asyncio.sleep(0.02)
-
     def _write_dirty(self) -> None:
         dirty, self._dirty = self._dirty, []
-        for session in dirty:
-            if not session.write():
-                self._congested.add(session)
+        for outlet in dirty:
+            if not outlet.write():
+                self._congested.add(outlet)
 
     async def _poll_congested(self) -> None:
         while True:
             await asyncio.sleep(_POLL_CONGESTED)
-            for session in list(self._congested):
-                if session.write():
-                    self._congested.discard(session)
+            for outlet in list(self._congested):
+                if outlet.write():
+                    self._congested.discard(outlet)
 
     async def _sweep_forever(self) -> None:
         while True:

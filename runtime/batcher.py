@@ -6,11 +6,13 @@ lane, and a lane has one call in flight, so that items of one key take effect in
 """
 
 import asyncio
+import contextvars
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from runtime.errors import Overloaded
+from runtime.errors import Overloaded, may_be_one_items_fault
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,19 +24,29 @@ class Batcher(Generic[Item, Result]):
     """Collects single items into calls of `send`.
 
     `send` gets 1 to `max_batch` items and returns one result per item, in order; what it raises, every item of the
-    batch raises. At most `lanes` calls are in flight and at most `max_queue` items wait.
+    batch raises. At most `lanes` calls are in flight, at most `max_queue` items wait, and none for more than `max_wait`
+    seconds (then it raises Overloaded, and was not sent). A batch that fails as a whole, because it is too large or
+    because of one item in it, is sent again in halves: nobody's item fails for another's.
     """
 
     def __init__(
-        self, send: Send[Item, Result], *, name: str, lanes: int = 2, max_batch: int = 128, max_queue: int = 10_000
+        self,
+        send: Send[Item, Result],
+        *,
+        name: str,
+        lanes: int = 2,
+        max_batch: int = 128,
+        max_queue: int = 10_000,
+        max_wait: float = 5.0,
     ) -> None:
         self._send = send
         self._name = name
         self._max_batch = max_batch
         self._max_queue = max_queue
+        self._max_wait = max_wait
         self._waiting = 0
         self._closed = False
-        self._queues: list[deque[tuple[Item, asyncio.Future[Result]]]] = [deque() for _ in range(lanes)]
+        self._queues: list[deque[tuple[Item, asyncio.Future[Result], float]]] = [deque() for _ in range(lanes)]
         self._workers: list[asyncio.Task[None] | None] = [None] * lanes
 
     def submit(self, item: Item, key: str) -> asyncio.Future[Result]:
@@ -49,11 +61,14 @@ class Batcher(Generic[Item, Result]):
             raise Overloaded(f"Too much is under way for {self._name}")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         lane = hash(key) % len(self._queues)
-        self._queues[lane].append((item, future))
+        self._queues[lane].append((item, future, time.monotonic()))
         self._waiting += 1
         if self._workers[lane] is None:
             # The task starts at the loop's next turn, so that everything submitted in this turn shares the first call.
-            self._workers[lane] = asyncio.create_task(self._work(lane), name=f"batcher {self._name}/{lane}")
+            # In a context of its own: it works for many.
+            self._workers[lane] = asyncio.create_task(
+                self._work(lane), name=f"batcher {self._name}/{lane}", context=contextvars.Context()
+            )
         return future
 
     @property
@@ -70,14 +85,22 @@ class Batcher(Generic[Item, Result]):
         queue = self._queues[lane]
         try:
             while queue:
-                batch = [queue.popleft() for _ in range(min(len(queue), self._max_batch))]
-                self._waiting -= len(batch)
-                await self._call(batch)
+                batch: list[tuple[Item, asyncio.Future[Result]]] = []
+                oldest = time.monotonic() - self._max_wait
+                while queue and len(batch) < self._max_batch:
+                    item, future, submitted_at = queue.popleft()
+                    self._waiting -= 1
+                    if submitted_at >= oldest:
+                        batch.append((item, future))
+                    elif not future.done():
+                        future.set_exception(Overloaded(f"Too much is under way for {self._name}"))
+                if batch:
+                    await self._call(batch)
         finally:
             # No await since the loop saw an empty queue: a later submit starts a new worker.
             self._workers[lane] = None
 
-    async def _call(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _call(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._send([item for item, _ in batch])
             if len(results) != len(batch):
@@ -87,6 +110,11 @@ class Batcher(Generic[Item, Result]):
                 future.cancel()
             raise
         except Exception as error:  # whatever it is, it belongs to those who wait for it
+            if len(batch) > 1 and may_be_one_items_fault(error):
+                middle = len(batch) // 2
+                await self._call(batch[:middle])
+                await self._call(batch[middle:])
+                return
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

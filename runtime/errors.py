@@ -5,6 +5,7 @@ a gRPC status, set by the interceptor in `runtime.grpc_server`. What a client re
 (`edge/errors.py`).
 """
 
+from collections.abc import Sized
 from typing import ClassVar
 
 import grpc
@@ -87,6 +88,21 @@ class Unavailable(BubbleError):
 
     def __init__(self, message: str, *, retry_after_ms: int = 1_000) -> None:
         super().__init__(message, retry_after_ms=retry_after_ms)
+
+
+def check_size(items: Sized, most: int) -> None:
+    """Raises InvalidArgument when a batch is too long."""
+    if len(items) > most:
+        raise InvalidArgument(f"At most {most} items in a batch")
+
+
+def may_be_one_items_fault(error: BaseException) -> bool:
+    """Whether a batch may have failed for one of its items, or for being too large: smaller ones may do better."""
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return False
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return "larger than max" in (error.details() or "")  # gRPC's own words; other exhaustion would only grow
+    return error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 def brief(error: BaseException) -> str:

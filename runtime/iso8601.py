@@ -1,6 +1,6 @@
 """ISO-8601 durations and dates as the clients' platforms write them, to and from microseconds.
 
-Accepted durations are those of `java.time.Duration.parse` (days to seconds, each with its own sign) and weeks. Years and
+Accepted durations are those that `java.time.Duration` writes (days to seconds, each with its own sign) and weeks. Years and
 months have no fixed length and are refused. Accepted dates are those of `java.time` and of JavaScript's
 `Date.toISOString`: extended format, seconds optional, up to nine digits of a fraction; without a zone they mean UTC.
 """

@@ -20,7 +20,7 @@ import grpc
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import logs
 from runtime.batcher import Batcher
-from runtime.errors import BubbleError, brief
+from runtime.errors import BubbleError, brief, may_be_one_items_fault
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.telemetry import Telemetry
 
@@ -150,6 +150,9 @@ class Relay(Generic[Change]):
                 )
             delivered = [status == connection_pb2.DELIVERY_STATUS_DELIVERED for status in response.statuses]
         except (grpc.aio.AioRpcError, BubbleError) as error:
+            if len(changes) > 1 and may_be_one_items_fault(error):
+                middle = len(changes) // 2
+                return [*await self._deliver(changes[:middle]), *await self._deliver(changes[middle:])]
             reason = brief(error)
             log.warning("delivery failed, the sweeper will repeat it", changes=len(changes), error=reason)
             return [False] * len(changes)

@@ -32,7 +32,9 @@ class ProcessSettings(BaseSettings):
         description="seconds a process that gets SIGTERM takes at most to finish what is under way; 0 = none",
     )
     data_dir: Path = Field(
-        Path("data"), validation_alias="BUBBLE_DATA_DIR", description="directory of the SQLite files"
+        Path("data"),
+        validation_alias="BUBBLE_DATA_DIR",
+        description="directory of the SQLite files, and of the secret made in development mode",
     )
     otlp_endpoint: str = Field(
         "",

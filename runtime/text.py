@@ -2,8 +2,11 @@
 
 import re
 
+from runtime.errors import InvalidArgument
+
 MAX_ID = 128
-"""Characters in a user's, device's, timer's or message's id. Four times a UUID; keeps every index key small."""
+"""Bytes (as UTF-8) of a user's, device's, timer's or message's id. Three times a UUID; keeps every index key small, and lists
+of members."""
 
 MAX_NAME = 256
 """Characters in a timer's name. More than any screen shows."""
@@ -18,7 +21,7 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u206
 
 
 def problem_with(text: str, *, longest: int, shortest: int = 0) -> str | None:
-    """What is wrong with a text, as the rest of a sentence that begins with its name, or None."""
+    """What is wrong with a text, as the rest of a sentence that begins with its name, or None. `longest` in characters."""
     if len(text) < shortest:
         return "must not be empty"
     if len(text) > longest:
@@ -27,3 +30,19 @@ def problem_with(text: str, *, longest: int, shortest: int = 0) -> str | None:
     if not text.isprintable() and _FORBIDDEN.search(text):
         return "must not contain control or direction-changing characters"
     return None
+
+
+def problem_with_id(text: str, *, shortest: int = 1) -> str | None:
+    """The same for an id."""
+    problem = problem_with(text, longest=MAX_ID, shortest=shortest)
+    if problem is None and not text.isascii() and len(text.encode()) > MAX_ID:
+        return f"must have at most {MAX_ID} bytes"
+    return problem
+
+
+def check_id(field: str, value: str, *, shortest: int = 1) -> str:
+    """An id as it is. Raises InvalidArgument, naming the field, when it is none."""
+    problem = problem_with_id(value, shortest=shortest)
+    if problem is not None:
+        raise InvalidArgument(f"{field} {problem}", field=field)
+    return value

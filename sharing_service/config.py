@@ -24,8 +24,8 @@ class SharingSettings(ServiceSettings):
         description="users a timer is shared with; 0 = no limit",
     )
     max_shares_per_user: int = Field(
-        500,
+        2_000,
         ge=0,
         validation_alias="BUBBLE_MAX_SHARES_PER_USER",
-        description="timers of others that are shared with one user; 0 = no limit",
+        description="timers of others that are shared with one user, those stopped in the last 7 days included; 0 = no limit",
     )

@@ -5,7 +5,10 @@ from enum import Enum, auto
 import msgspec
 
 from runtime import text
-from runtime.errors import InvalidArgument, LimitReached, PermissionDenied
+from runtime.errors import InvalidArgument, LimitReached, Overloaded, PermissionDenied
+
+MAX_UNDELIVERED = 1_000
+"""Members whose coming or going is still to be delivered. More can't come to be unless deliveries fail for long."""
 
 
 class Role(Enum):
@@ -59,14 +62,7 @@ def validate(change: Change) -> None:
         ("sharedWithUser", change.user_id),
         ("userId", change.origin.user_id),
     ):
-        check_id(field, value)
-
-
-def check_id(field: str, value: str) -> None:
-    """Raises InvalidArgument when the value can't be an id."""
-    problem = text.problem_with(value, longest=text.MAX_ID, shortest=1)
-    if problem:
-        raise InvalidArgument(f"{field} {problem}", field=field)
+        text.check_id(field, value)
 
 
 def claim(timer_id: str, user_id: str, now_us: int) -> Share:
@@ -100,6 +96,8 @@ def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Sha
         return share
     if change.add and max_members and len(share.members) >= max_members:
         raise LimitReached("The timer has too many members", field="sharedWithUser", retry_after_ms=60_000)
+    if len(share.added) + len(share.removed) >= MAX_UNDELIVERED:
+        raise Overloaded("Too many changes of this timer's members have not been delivered yet")
     others = tuple(member for member in share.members if member != change.user_id)
     added = tuple(user for user in share.added if user != change.user_id)
     removed = tuple(user for user in share.removed if user != change.user_id)

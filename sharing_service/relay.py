@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from proto.common.v1 import common_pb2
 from proto.connection.v1 import connection_pb2
 from proto.event.v1 import event_pb2
+from runtime.event_id import event_id
 from runtime.outbox import Marked
 from sharing_service.domain import Share
 from sharing_service.store.contract import ShareStore
@@ -37,7 +38,7 @@ def audience(share: Share) -> event_pb2.Audience:
 def _item(share: Share) -> connection_pb2.DeliverItem:
     origin = share.origin
     event = event_pb2.Event(
-        event_id=f"{share.version:x}.s.{share.timer_id}"[:64],
+        event_id=event_id(share.timer_id, 0, share.version),
         audience=audience(share),
         audience_changed=event_pb2.AudienceChanged(
             timer_id=share.timer_id, added_user_ids=share.added, removed_user_ids=share.removed

@@ -1,6 +1,5 @@
 """The sharing service's RPCs: validate, load, apply, save, answer; then leave it to the relay."""
 
-from collections.abc import Sequence
 
 import grpc
 
@@ -8,9 +7,10 @@ from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from runtime import logs
 from runtime.clock import now_us
-from runtime.errors import BubbleError, InvalidArgument, LimitReached, NotFound, Overloaded
+from runtime.errors import BubbleError, InvalidArgument, LimitReached, NotFound, Overloaded, check_size
 from runtime.outbox import Relay
 from runtime.telemetry import Telemetry
+from runtime.text import check_id
 from sharing_service import domain
 from sharing_service.domain import Role, Share
 from sharing_service.relay import audience
@@ -22,7 +22,6 @@ MAX_ITEMS = 256
 MAX_IDS = 1_024
 MAX_USERS = 64
 
-_MAX_LISTED = 2_000  # above what the limits of a user allow; only a deployment without limits can be cut by it
 _SAVE_ATTEMPTS = 10
 
 _ROLES = {
@@ -58,15 +57,15 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         context: "Context[sharing_pb2.AuthorizeRequest, sharing_pb2.AuthorizeResponse]",
     ) -> sharing_pb2.AuthorizeResponse:
         items = request.items
-        _check_size(items, MAX_ITEMS)
+        check_size(items, MAX_ITEMS)
         with self._telemetry.spans("sharing.authorize", (item.traceparent for item in items)):
             shares = await self._store.load({item.timer_id for item in items})
             # Of several claims in one batch the first wins, as if they had come one after the other.
             claims: dict[str, Share] = {}
             for item in items:
                 if item.claim and item.timer_id not in shares and item.timer_id not in claims:
-                    domain.check_id("timerId", item.timer_id)
-                    domain.check_id("userId", item.user_id)
+                    check_id("timerId", item.timer_id)
+                    check_id("userId", item.user_id)
                     claims[item.timer_id] = domain.claim(item.timer_id, item.user_id, now_us())
             if claims:
                 shares |= await self._claimed(claims)
@@ -84,7 +83,7 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         request: sharing_pb2.GetAudienceRequest,
         context: "Context[sharing_pb2.GetAudienceRequest, sharing_pb2.GetAudienceResponse]",
     ) -> sharing_pb2.GetAudienceResponse:
-        _check_size(request.timer_ids, MAX_IDS)
+        check_size(request.timer_ids, MAX_IDS)
         shares = await self._store.load(set(request.timer_ids))
         nobody = event_pb2.Audience()
         return sharing_pb2.GetAudienceResponse(
@@ -96,7 +95,7 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         request: sharing_pb2.ChangeRequest,
         context: "Context[sharing_pb2.ChangeRequest, sharing_pb2.ChangeResponse]",
     ) -> sharing_pb2.ChangeResponse:
-        _check_size(request.items, MAX_ITEMS)
+        check_size(request.items, MAX_ITEMS)
         response = sharing_pb2.ChangeResponse()
         with self._telemetry.spans("sharing.change", (item.traceparent for item in request.items)) as spans:
             traces = spans.parents(item.traceparent for item in request.items)
@@ -109,15 +108,15 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
                     response.results.add(error=error.to_proto())
         return response
 
-    async def ListTimers(
+    async def ListShared(
         self,
-        request: sharing_pb2.ListTimersRequest,
-        context: "Context[sharing_pb2.ListTimersRequest, sharing_pb2.ListTimersResponse]",
-    ) -> sharing_pb2.ListTimersResponse:
-        _check_size(request.user_ids, MAX_USERS)
-        response = sharing_pb2.ListTimersResponse()
+        request: sharing_pb2.ListSharedRequest,
+        context: "Context[sharing_pb2.ListSharedRequest, sharing_pb2.ListSharedResponse]",
+    ) -> sharing_pb2.ListSharedResponse:
+        check_size(request.user_ids, MAX_USERS)
+        response = sharing_pb2.ListSharedResponse()
         for user_id in request.user_ids:
-            shares = await self._store.list_of_user(user_id, _MAX_LISTED)
+            shares = await self._store.list_shared_with(user_id)
             response.results.add(
                 timers=[sharing_pb2.TimerAccess(timer_id=each.timer_id, audience=audience(each)) for each in shares]
             )
@@ -128,7 +127,7 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         request: sharing_pb2.ReleaseRequest,
         context: "Context[sharing_pb2.ReleaseRequest, sharing_pb2.ReleaseResponse]",
     ) -> sharing_pb2.ReleaseResponse:
-        _check_size(request.timer_ids, MAX_IDS)
+        check_size(request.timer_ids, MAX_IDS)
         await self._store.delete(set(request.timer_ids))
         return sharing_pb2.ReleaseResponse()
 
@@ -174,8 +173,3 @@ def _change_from(item: sharing_pb2.ChangeItem, traceparent: str) -> domain.Chang
         origin=domain.Origin(item.origin.user_id, item.origin.device_id, item.origin.connection_id),
         traceparent=traceparent,
     )
-
-
-def _check_size(items: Sequence[object], most: int) -> None:
-    if len(items) > most:
-        raise InvalidArgument(f"At most {most} items in a batch")

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 from runtime import iso8601, text
-from runtime.errors import Conflict, InvalidArgument, NotFound
+from runtime.errors import Conflict, InvalidArgument, NotFound, Overloaded
 
 STOP_GUARD_US = 5_000_000
 """After a stop, an update without a base version is refused for this long: it may have been under way when the stop
@@ -52,7 +52,8 @@ class Operation(msgspec.Struct, frozen=True):
 class Timer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A timer's whole state, as it is stored. Texts of time are exactly what a client sent.
 
-    Times ending in `_us` are microseconds since 1970. `pending_since_us` is the outbox: set by whoever saves a change,
+    Times ending in `_us` are microseconds since 1970. `purging`: the tombstone is being forgotten, here and in the sharing
+    service, and nothing may bring the timer back before that is done. `pending_since_us` is the outbox: set by whoever saves a change,
     removed when its event was delivered.
     """
 
@@ -66,6 +67,7 @@ class Timer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: int = 0
     stopped_by: str = ""
     stopped_at_us: int = 0
+    purging: bool = False
     origin: Origin = Origin("")
     operations: tuple[Operation, ...] = ()
     traceparent: str = ""
@@ -127,9 +129,9 @@ class Outcome(msgspec.Struct, frozen=True):
 
 def validate(request: Request) -> None:
     """Checks everything that needs no stored state. Raises InvalidArgument, naming the field as clients spell it."""
-    _check_text("timerId", request.timer_id, longest=text.MAX_ID, shortest=1)
-    _check_text("userId", request.origin.user_id, longest=text.MAX_ID, shortest=1)
-    _check_text("deviceId", request.origin.device_id, longest=text.MAX_ID)
+    text.check_id("timerId", request.timer_id)
+    text.check_id("userId", request.origin.user_id)
+    text.check_id("deviceId", request.origin.device_id, shortest=0)
     _check_text("operationId", request.operation_id, longest=64)
     command = request.command
     if isinstance(command, Update):
@@ -212,14 +214,12 @@ def _updated(current: Timer | None, request: Request, update: Update, owner: str
         # Clocks of two replicas differ: a stop that lies in the future by more than the guard says nothing.
         if request.base_version is None and abs(now_us - current.stopped_at_us) < STOP_GUARD_US:
             raise Conflict("The timer was stopped a moment ago", field="timerId")
-        current = Timer(
-            timer_id=current.timer_id,
-            owner=owner,
-            name=current.name,
-            total_duration=current.total_duration,
-            version=current.version,
-            operations=current.operations,
-        )
+        if current.purging:
+            raise Overloaded("The stopped timer is just being forgotten")
+        if current.owner != owner:  # the id is new to this one, who is to see nothing of its former life
+            current = Timer(timer_id=current.timer_id, owner=owner, version=current.version)
+        else:
+            current = msgspec.structs.replace(current, end_time=None, remaining_duration=None)
     end_time, remaining_duration = current.end_time, current.remaining_duration
     if update.end_time is not None or update.remaining_duration is not None:
         end_time, remaining_duration = update.end_time, update.remaining_duration
@@ -250,6 +250,11 @@ def _extended(current: Timer, command: Extend, now_us: int) -> Timer:
     return msgspec.structs.replace(current, total_duration=iso8601.format_duration(total))
 
 
+def purging(tombstone: Timer) -> Timer:
+    """A tombstone that is about to be forgotten: a version of its own, so that whoever works on the old one loses."""
+    return msgspec.structs.replace(tombstone, purging=True, version=tombstone.version + 1, pending_since_us=0)
+
+
 def left_us(timer: Timer, now_us: int) -> int:
     """What is left of a timer that is not stopped, in microseconds, at least zero."""
     if timer.end_time is not None:
@@ -276,8 +281,8 @@ def _within_limits(duration_us: int) -> int:
     return duration_us
 
 
-def _check_text(field: str, value: str, *, longest: int, shortest: int = 0) -> None:
-    problem = text.problem_with(value, longest=longest, shortest=shortest)
+def _check_text(field: str, value: str, *, longest: int) -> None:
+    problem = text.problem_with(value, longest=longest)
     if problem:
         raise InvalidArgument(f"{field} {problem}", field=field)
 

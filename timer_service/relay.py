@@ -6,6 +6,7 @@ from proto.common.v1 import common_pb2
 from proto.connection.v1 import connection_pb2
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
+from runtime.event_id import event_id
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import Marked
 from timer_service.convert import timer_message
@@ -39,7 +40,7 @@ class TimerOutbox:
 def _item(timer: Timer, audience: event_pb2.Audience) -> connection_pb2.DeliverItem:
     origin = timer.origin
     event = event_pb2.Event(
-        event_id=f"{timer.version:x}.{timer.timer_id}"[:64],
+        event_id=event_id(timer.timer_id, timer.version),
         audience=audience,
         timer_changed=event_pb2.TimerChanged(timer=timer_message(timer)),
         origin=common_pb2.Origin(

@@ -1,7 +1,7 @@
 """The timer service's RPCs: validate, ask who may, load, apply, save, answer; then leave it to the relay."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import grpc
 
@@ -19,6 +19,7 @@ from runtime.errors import (
     NotFound,
     Overloaded,
     PermissionDenied,
+    check_size,
 )
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import Relay
@@ -32,6 +33,7 @@ log = logs.get(__name__)
 MAX_WRITES = 256
 MAX_SNAPSHOTS = 64
 MAX_KNOWN = 2_000
+MAX_AUDIENCES = 1_024  # what one call of the sharing service takes
 
 _SAVE_ATTEMPTS = 10  # each lost round is one that somebody else won, so this many writers at once on one timer pass
 
@@ -51,6 +53,11 @@ class _Write:
         self.request = request
         self.result = result
         self.audience = event_pb2.Audience()
+
+    @property
+    def creates(self) -> bool:
+        """Whether it makes the timer if there is none."""
+        return isinstance(self.request.command, domain.Update) and not self.request.base_version
 
     def fail(self, error: BubbleError, current: Timer | None = None) -> None:
         self.result.Clear()  # an earlier round may have ended otherwise
@@ -90,7 +97,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
     async def Write(
         self, request: timer_pb2.WriteRequest, context: "Context[timer_pb2.WriteRequest, timer_pb2.WriteResponse]"
     ) -> timer_pb2.WriteResponse:
-        _check_size(request.items, MAX_WRITES)
+        check_size(request.items, MAX_WRITES)
         response = timer_pb2.WriteResponse()
         with self._telemetry.spans("timer.write", (item.traceparent for item in request.items)) as spans:
             traces = spans.parents(item.traceparent for item in request.items)
@@ -109,7 +116,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
     async def Get(
         self, request: timer_pb2.GetRequest, context: "Context[timer_pb2.GetRequest, timer_pb2.GetResponse]"
     ) -> timer_pb2.GetResponse:
-        _check_size(request.items, MAX_WRITES)
+        check_size(request.items, MAX_WRITES)
         timer_ids = [item.timer_id for item in request.items]
         # The audience first: whoever is added after it has been read gets an event for that, and reads again.
         audiences = await self._sharing.GetAudience(
@@ -132,37 +139,56 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         request: timer_pb2.SnapshotRequest,
         context: "Context[timer_pb2.SnapshotRequest, timer_pb2.SnapshotResponse]",
     ) -> timer_pb2.SnapshotResponse:
-        _check_size(request.items, MAX_SNAPSHOTS)
+        check_size(request.items, MAX_SNAPSHOTS)
         if any(len(item.known) > MAX_KNOWN for item in request.items):
             raise InvalidArgument(f"At most {MAX_KNOWN} known timers", field="versions")
-        lists = await self._sharing.ListTimers(
-            sharing_pb2.ListTimersRequest(user_ids=[item.user_id for item in request.items]), timeout=CALL_DEADLINE
+        users = {item.user_id for item in request.items}
+        timers = {timer.timer_id: timer for timer in await self._store.list_live(users)}
+        audiences = await self._audiences(timers.keys())
+        shared = await self._sharing.ListShared(
+            sharing_pb2.ListSharedRequest(user_ids=[item.user_id for item in request.items]), timeout=CALL_DEADLINE
         )
-        timers = await self._store.load({access.timer_id for each in lists.results for access in each.timers})
+        for each in shared.results:
+            audiences |= {access.timer_id: access.audience for access in each.timers}
+        timers |= await self._store.load(audiences.keys() - timers.keys())
+        visible: dict[str, list[event_pb2.TimerView]] = defaultdict(list)
+        for timer_id, audience in audiences.items():
+            timer = timers.get(timer_id)
+            if timer is not None and timer.state is not State.STOPPED:
+                view = convert.view(timer, audience)
+                for user_id in {audience.owner_id, *audience.member_ids} & users:
+                    visible[user_id].append(view)
         return timer_pb2.SnapshotResponse(
-            results=[
-                _user_snapshot(item.known, each.timers, timers)
-                for item, each in zip(request.items, lists.results, strict=True)
-            ]
+            results=[_user_snapshot(item.known, visible[item.user_id]) for item in request.items]
         )
+
+    async def _audiences(self, timer_ids: Collection[str]) -> dict[str, event_pb2.Audience]:
+        ids = list(timer_ids)
+        audiences: dict[str, event_pb2.Audience] = {}
+        for start in range(0, len(ids), MAX_AUDIENCES):
+            page = ids[start : start + MAX_AUDIENCES]
+            request = sharing_pb2.GetAudienceRequest(timer_ids=page)
+            response = await self._sharing.GetAudience(request, timeout=CALL_DEADLINE)
+            audiences |= zip(page, response.audiences, strict=True)
+        return audiences
 
     async def _write(self, writes: Sequence[_Write]) -> None:
         traces = [write.request.traceparent for write in writes]
         with self._telemetry.batch_span("store.load", traces):
             current = await self._store.load({write.request.timer_id for write in writes})
         # Before anything is claimed: an id that was claimed for nothing would stay so.
-        creators = {
-            write.request.origin.user_id
-            for write in writes
-            if write.request.timer_id not in current and isinstance(write.request.command, domain.Update)
-        }
-        full = await self._at_their_limit(creators)
+        room = await self._room({write.request.origin.user_id for write in writes if _is_new(write, current)})
+        creating: set[str] = set()
         welcome = []
         for write in writes:
-            if write.request.timer_id not in current and write.request.origin.user_id in full:
-                write.fail(_TOO_MANY)
-            else:
-                welcome.append(write)
+            timer_id, user_id = write.request.timer_id, write.request.origin.user_id
+            if _is_new(write, current) and timer_id not in creating:
+                if room[user_id] <= 0:
+                    write.fail(_TOO_MANY)
+                    continue
+                room[user_id] -= 1
+                creating.add(timer_id)
+            welcome.append(write)
         if welcome:
             await self._apply(await self._authorized(welcome), current)
 
@@ -174,7 +200,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                     sharing_pb2.AuthorizeItem(
                         timer_id=write.request.timer_id,
                         user_id=write.request.origin.user_id,
-                        claim=isinstance(write.request.command, domain.Update),
+                        claim=write.creates,
                         traceparent=write.request.traceparent,
                     )
                     for write in writes
@@ -201,7 +227,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         traces = [write.request.traceparent for write in writes]
         for _ in range(_SAVE_ATTEMPTS):
             # Bringing a stopped timer back counts as a new one of its owner.
-            full = await self._at_their_limit(
+            room = await self._room(
                 {
                     its_writes[0].audience.owner_id
                     for timer_id, its_writes in by_timer.items()
@@ -211,7 +237,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
             changes: list[tuple[Save, list[tuple[_Write, Outcome]]]] = []
             for timer_id, its_writes in list(by_timer.items()):
                 timer = current.get(timer_id)
-                folded, outcomes = _fold(timer, its_writes, full)
+                folded, outcomes = _fold(timer, its_writes, room)
                 if folded is None or folded is timer:
                     _succeed(outcomes)
                     del by_timer[timer_id]
@@ -233,13 +259,18 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
             for write in its_writes:
                 write.fail(Overloaded("Too many changes of this timer at once"))
 
-    async def _at_their_limit(self, users: set[str]) -> set[str]:
-        most = self._max_timers_per_user
-        return {user for user in users if most and await self._store.count_live(user) >= most}
+    async def _room(self, users: set[str]) -> dict[str, float]:
+        """How many more timers each of these users may have."""
+        most = self._max_timers_per_user or float("inf")
+        return {user: most - await self._store.count_live(user) for user in users}
+
+
+def _is_new(write: _Write, current: Mapping[str, Timer]) -> bool:
+    return write.creates and write.request.timer_id not in current
 
 
 def _fold(
-    timer: Timer | None, writes: Sequence[_Write], full: set[str]
+    timer: Timer | None, writes: Sequence[_Write], room: dict[str, float]
 ) -> tuple[Timer | None, list[tuple[_Write, Outcome]]]:
     """The timer after all writes, and what each of those that are not refused led to. A refused one has its error."""
     outcomes = []
@@ -248,8 +279,10 @@ def _fold(
         owner = write.audience.owner_id
         try:
             outcome = domain.apply(timer, write.request, owner, now)
-            if timer is not None and timer.state is State.STOPPED and outcome.timer is not timer and owner in full:
-                raise _TOO_MANY
+            if timer is not None and timer.state is State.STOPPED and outcome.timer is not timer:
+                if room.get(owner, 1) <= 0:  # not in it: stopped in this very batch, so there is a place
+                    raise _TOO_MANY
+                room[owner] = room.get(owner, 1) - 1
         except BubbleError as error:
             write.fail(error, timer)
         except Exception:
@@ -267,22 +300,17 @@ def _succeed(outcomes: Sequence[tuple[_Write, Outcome]]) -> None:
 
 
 def _user_snapshot(
-    known: Mapping[str, timer_pb2.Known],
-    accesses: Sequence[sharing_pb2.TimerAccess],
-    timers: dict[str, Timer],
+    known: Mapping[str, timer_pb2.Known], views: Sequence[event_pb2.TimerView]
 ) -> timer_pb2.UserSnapshot:
     snapshot = timer_pb2.UserSnapshot()
-    for access in accesses:
-        timer = timers.get(access.timer_id)
-        if timer is None or timer.state is State.STOPPED:
-            continue
-        audience_version = access.audience.version
-        version = snapshot.versions[timer.timer_id]
-        version.version = timer.version
-        version.audience_version = audience_version
-        if timer.timer_id in known and _is_current(known[timer.timer_id], timer.version, audience_version):
-            continue
-        snapshot.views.append(convert.view(timer, access.audience))
+    for view in views:
+        timer, audience_version = view.timer, view.audience.version
+        versions = snapshot.versions[timer.timer_id]
+        versions.version = timer.version
+        versions.audience_version = audience_version
+        # `in` before `[]`: a protobuf map makes what is asked for.
+        if timer.timer_id not in known or not _is_current(known[timer.timer_id], timer.version, audience_version):
+            snapshot.views.append(view)
     snapshot.gone_timer_ids.extend(timer_id for timer_id in known if timer_id not in snapshot.versions)
     return snapshot
 
@@ -291,8 +319,3 @@ def _is_current(known: timer_pb2.Known, version: int, audience_version: int) -> 
     if known.HasField("audience_version"):
         return known.version == version and known.audience_version == audience_version
     return known.version == version and audience_version <= version
-
-
-def _check_size(items: Sequence[object], most: int) -> None:
-    if len(items) > most:
-        raise InvalidArgument(f"At most {most} items in a batch")

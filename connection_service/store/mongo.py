@@ -31,11 +31,8 @@ class MongoConnectionStore:
     async def register(self, connections: Sequence[Connection], *, max_per_user: int) -> list[bool]:
         # Insert, then count: two who race for the last place both see both, so the limit holds without a transaction.
         with translated():
-            await self._connections.bulk_write(
-                [
-                    UpdateOne({"_id": row.connection_id}, {"$setOnInsert": _document(row)}, upsert=True)
-                    for row in connections
-                ],
+            written = await self._connections.bulk_write(
+                [UpdateOne(_key(row), {"$setOnInsert": _document(row)}, upsert=True) for row in connections],
                 ordered=False,
             )
             if not max_per_user:
@@ -46,7 +43,8 @@ class MongoConnectionStore:
             )
             surplus = {user_id: count - max_per_user for user_id, count in zip(users, counts, strict=True)}
             accepted, refused = [True] * len(connections), []
-            for index in range(len(connections) - 1, -1, -1):  # of one batch, the first are kept
+            added = set(written.upserted_ids or ())  # the others were there already, and stay
+            for index in sorted(added, reverse=True):  # of one batch, the first are kept
                 row = connections[index]
                 if surplus[row.user_id] > 0:
                     surplus[row.user_id] -= 1
@@ -117,9 +115,13 @@ async def open_store(uri: str, database: str) -> AsyncIterator[MongoConnectionSt
         yield store
 
 
+def _key(connection: Connection) -> Document:
+    # With the shard key: an upsert must name it.
+    return {"_id": connection.connection_id, "user_id": connection.user_id}
+
+
 def _document(connection: Connection) -> Document:
     return {
-        "user_id": connection.user_id,
         "device_id": connection.device_id,
         "edge_id": connection.edge_id,
         "registered_at_us": connection.registered_at_us,

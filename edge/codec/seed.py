@@ -98,6 +98,10 @@ class SeedCodec:
     def decode(self, message: bytes) -> Request:
         if len(message) > MAX_MESSAGE:
             raise DecodeError(413, f"The message has more than {MAX_MESSAGE} bytes")
+        try:
+            message.decode()  # the parser looks only at the texts that it takes
+        except UnicodeDecodeError as error:
+            raise DecodeError(400, "The message is not valid UTF-8") from error
         header = _parse(_header, message, None)
         message_id = _message_id(header.messageId)
         match header.type:
@@ -297,11 +301,10 @@ def _parse(decode: Callable[[bytes], Message], message: bytes, message_id: str |
         if missing:
             field = f"{field}.{missing.group(1)}" if field else missing.group(1)
             problem = f"{field} is missing"
-        raise DecodeError(400, _AT.sub("", problem), field=field.split(".")[-1], message_id=message_id) from error
+        name = field.split("[")[0].split(".")[-1]
+        raise DecodeError(400, _AT.sub("", problem), field=name, message_id=message_id) from error
     except msgspec.DecodeError as error:
         raise DecodeError(400, f"The message is not valid JSON: {error}", message_id=message_id) from error
-    except UnicodeDecodeError as error:
-        raise DecodeError(400, "The message is not valid UTF-8", message_id=message_id) from error
     except RecursionError as error:
         raise DecodeError(400, "The message is nested too deeply", message_id=message_id) from error
 

@@ -5,7 +5,6 @@
  *   connecting
  *   connected
  *   waiting     {retryAt}: the link is down; the next attempt is at that local time
- *   refused     {message}: the server does not want us back before a person did something; `retry()` tries again
  *   signed-out  {message}: the token is of no use any more
  *   closed      by `close()`
  */

@@ -3,11 +3,11 @@
 const BACKOFF_BASE_MS = 500;
 const BACKOFF_LIMIT_MS = 30_000;
 const RATE_ABUSE_PAUSE_MS = 60_000;
+const TOO_MANY_PAUSE_MS = 30_000;
 
 /** Close codes after which reconnecting on our own is of no use, and what a person is told. */
 export const FINAL_CODES = {
   4401: { state: 'signed-out', message: 'Your session has ended. Please sign in again.' },
-  4409: { state: 'refused', message: 'You have too many windows open. Close another one, then reconnect.' },
 };
 
 /** The handshake was answered with 401. */
@@ -26,6 +26,7 @@ export const MESSAGE_TOO_BIG = 1009;
  */
 export function reconnectDelay({ code, failures, hintMs = 0, random = Math.random }) {
   if (code === 4429) return RATE_ABUSE_PAUSE_MS;
+  if (code === 4409) return TOO_MANY_PAUSE_MS;
   if (code === 1012 && hintMs > 0) return random() * hintMs;
   return random() * Math.min(BACKOFF_LIMIT_MS, BACKOFF_BASE_MS * 2 ** failures);
 }

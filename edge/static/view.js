@@ -65,7 +65,7 @@ export class View {
   showConnection(state) {
     document.body.dataset.connection = state.name;
     setText(part('connection-text'), connectionText(state));
-    part('connection-retry').hidden = !['waiting', 'refused'].includes(state.name);
+    part('connection-retry').hidden = state.name !== 'waiting';
   }
 
   #add(timer) {
@@ -103,7 +103,6 @@ export class View {
 /** For the eye, and, without the seconds, for the announcer. */
 export function connectionText(state, { seconds = true } = {}) {
   if (state.name === 'connected') return 'Connected';
-  if (state.name === 'refused') return state.message;
   if (state.name !== 'waiting') return 'Connecting…';
   if (!navigator.onLine) return 'Offline';
   const left = Math.ceil((state.retryAt - Date.now()) / 1000);

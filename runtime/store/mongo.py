@@ -1,7 +1,7 @@
 """MongoDB as a store, through motor: majority writes, and compare-and-set in bulk.
 
-Driver types stay in this file and in the services' `store/mongo.py`. Only what MongoDB, sharded clusters and FerretDB
-have in common is used: no transactions, no update pipelines, no change streams, no TTL or partial indexes.
+Driver types stay in this file and in the services' `store/mongo.py`. Only what MongoDB, its sharded
+clusters and MongoDB-compatible servers have in common is used: no transactions, no update pipelines, no change streams, no TTL or partial indexes.
 """
 
 import secrets

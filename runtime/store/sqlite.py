@@ -84,14 +84,16 @@ class SqliteDatabase:
         for work in group:
             try:
                 results += self._transaction([work])
-            except sqlite3.OperationalError as error:
-                results.append(_unavailable(error))
+            except sqlite3.DatabaseError as error:
+                results.append(_translated(error))
             except Exception as error:  # returned to whoever asked for it
                 results.append(error)
         return results
 
     def _transaction(self, group: Sequence[Work]) -> list[object]:
         connection = self._write_connection
+        if connection.in_transaction:  # the last rollback failed, too
+            connection.execute("ROLLBACK")
         connection.execute("BEGIN IMMEDIATE")
         try:
             results = [work(connection) for work in group]
@@ -131,11 +133,13 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _run_translated(work: Callable[[sqlite3.Connection], Result], connection: sqlite3.Connection) -> Result:
     try:
         return work(connection)
-    except sqlite3.OperationalError as error:
-        raise _unavailable(error) from error
+    except sqlite3.DatabaseError as error:
+        raise _translated(error) from error
 
 
-def _unavailable(error: sqlite3.OperationalError) -> Unavailable:
-    # Locked for too long, disk full, I/O error, file gone: all of them may pass.
+def _translated(error: sqlite3.DatabaseError) -> Exception:
+    if isinstance(error, sqlite3.ProgrammingError | sqlite3.IntegrityError):
+        return error  # a mistake of ours
+    # Locked for too long, disk full, I/O error, file gone or damaged: it may pass, or somebody mends it.
     log.warning("database failed", error=brief(error))
     return Unavailable("The database can't be reached")

@@ -28,8 +28,8 @@ class ShareStore(Protocol):
         True: durable. False: another version is stored, so load and apply again. In order.
         """
 
-    async def list_of_user(self, user_id: str, limit: int) -> list[Share]:
-        """Shares that a user owns or is a member of."""
+    async def list_shared_with(self, user_id: str) -> list[Share]:
+        """All shares that a user is a member of."""
 
     async def count_shared_with(self, user_id: str) -> int:
         """Of how many timers a user is a member."""

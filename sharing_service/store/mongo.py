@@ -21,7 +21,6 @@ class MongoShareStore:
     async def prepare(self) -> None:
         """Creates the indexes that are not there yet. Idempotent."""
         with translated():
-            await self._shares.create_index([("owner", ASCENDING)], name="owner")
             await self._shares.create_index([("members", ASCENDING)], name="members")
             await self._shares.create_index(
                 [("pending_since_us", ASCENDING), ("_id", ASCENDING)], name="pending", sparse=True
@@ -39,9 +38,9 @@ class MongoShareStore:
     async def save(self, saves: Sequence[Save]) -> list[bool]:
         return await compare_and_set(self._shares, [(_document(save.share), save.expected_version) for save in saves])
 
-    async def list_of_user(self, user_id: str, limit: int) -> list[Share]:
+    async def list_shared_with(self, user_id: str) -> list[Share]:
         with translated():
-            found = self._shares.find({"$or": [{"owner": user_id}, {"members": user_id}]}).limit(limit)
+            found = self._shares.find({"members": user_id})
             return [_share(document) async for document in found]
 
     async def count_shared_with(self, user_id: str) -> int:
@@ -49,6 +48,8 @@ class MongoShareStore:
             return await self._shares.count_documents({"members": user_id})
 
     async def clear_pending(self, delivered: Sequence[Share]) -> None:
+        if not delivered:
+            return
         with translated():
             await self._shares.bulk_write(
                 [

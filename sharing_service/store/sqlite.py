@@ -16,11 +16,9 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS shares (
     timer_id TEXT PRIMARY KEY,
     version INTEGER NOT NULL,
-    owner TEXT NOT NULL,
     pending_since_us INTEGER,         -- the outbox marker
     share BLOB NOT NULL               -- JSON of sharing_service.domain.Share
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS shares_owner ON shares (owner);
 CREATE INDEX IF NOT EXISTS shares_pending ON shares (pending_since_us, timer_id) WHERE pending_since_us IS NOT NULL;
 CREATE TABLE IF NOT EXISTS members (
     user_id TEXT NOT NULL,
@@ -55,11 +53,9 @@ class SqliteShareStore:
             lambda connection: [_save(connection, save.share, save.expected_version) for save in saves]
         )
 
-    async def list_of_user(self, user_id: str, limit: int) -> list[Share]:
+    async def list_shared_with(self, user_id: str) -> list[Share]:
         return await self._select(
-            "SELECT share FROM shares WHERE owner = ? UNION ALL "
-            "SELECT share FROM members JOIN shares USING (timer_id) WHERE user_id = ? LIMIT ?",
-            (user_id, user_id, limit),
+            "SELECT share FROM members JOIN shares USING (timer_id) WHERE user_id = ?", (user_id,)
         )
 
     async def count_shared_with(self, user_id: str) -> int:
@@ -110,17 +106,16 @@ async def open_store(directory: Path) -> AsyncIterator[SqliteShareStore]:
 
 
 def _save(connection: sqlite3.Connection, share: Share, expected_version: int | None) -> bool:
-    row = (share.version, share.owner, share.pending_since_us or None, _encode(share), share.timer_id)
+    row = (share.version, share.pending_since_us or None, _encode(share), share.timer_id)
     if expected_version is None:
         saved = connection.execute(
-            "INSERT INTO shares (version, owner, pending_since_us, share, timer_id) VALUES (?, ?, ?, ?, ?) "
+            "INSERT INTO shares (version, pending_since_us, share, timer_id) VALUES (?, ?, ?, ?) "
             "ON CONFLICT DO NOTHING",
             row,
         )
     else:
         saved = connection.execute(
-            "UPDATE shares SET version = ?, owner = ?, pending_since_us = ?, share = ? "
-            "WHERE timer_id = ? AND version = ?",
+            "UPDATE shares SET version = ?, pending_since_us = ?, share = ? WHERE timer_id = ? AND version = ?",
             (*row, expected_version),
         )
     if saved.rowcount != 1:

@@ -45,7 +45,10 @@ class TimerStore(Protocol):
     async def list_pending(self, limit: int, after: tuple[int, str]) -> list[Timer]:
         """Timers with an outbox marker, ordered by (pending_since_us, timer_id), those after the given pair."""
 
-    async def list_tombstones(self, stopped_before_us: int, limit: int) -> list[Marker]:
+    async def list_live(self, owners: Collection[str]) -> list[Timer]:
+        """All timers of these owners that are not stopped."""
+
+    async def list_tombstones(self, stopped_before_us: int, limit: int) -> list[Timer]:
         """Timers that were stopped before a moment, oldest first."""
 
     async def purge(self, markers: Sequence[Marker]) -> None:

@@ -44,6 +44,8 @@ class MongoTimerStore:
             return await self._timers.count_documents({"live_owner": owner})
 
     async def clear_pending(self, markers: Sequence[Marker]) -> None:
+        if not markers:
+            return
         with translated():
             await self._timers.bulk_write(
                 [
@@ -70,16 +72,23 @@ class MongoTimerStore:
             )
             return [_timer(document) async for document in found]
 
-    async def list_tombstones(self, stopped_before_us: int, limit: int) -> list[Marker]:
+    async def list_live(self, owners: Collection[str]) -> list[Timer]:
+        with translated():
+            found = self._timers.find({"live_owner": among(owners)})
+            return [_timer(document) async for document in found]
+
+    async def list_tombstones(self, stopped_before_us: int, limit: int) -> list[Timer]:
         with translated():
             found = (
-                self._timers.find({"stopped_at_us": {"$gt": 0, "$lt": stopped_before_us}}, {"version": 1})
+                self._timers.find({"stopped_at_us": {"$gt": 0, "$lt": stopped_before_us}})
                 .sort("stopped_at_us", ASCENDING)
                 .limit(limit)
             )
-            return [Marker(document["_id"], document["version"]) async for document in found]
+            return [_timer(document) async for document in found]
 
     async def purge(self, markers: Sequence[Marker]) -> None:
+        if not markers:
+            return
         with translated():
             await self._timers.bulk_write(
                 [DeleteOne({"_id": marker.timer_id, "version": marker.version}) for marker in markers], ordered=False

@@ -39,15 +39,10 @@ class SqliteTimerStore:
         await self._database.read(lambda connection: connection.execute("SELECT 1 FROM timers LIMIT 1").fetchone())
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Timer]:
-        ids = msgspec.json.encode(list(timer_ids)).decode()
-
-        def work(connection: sqlite3.Connection) -> list[bytes]:
-            rows = connection.execute(
-                "SELECT state FROM json_each(?) AS wanted JOIN timers ON timer_id = wanted.value", (ids,)
-            )
-            return [state for (state,) in rows]
-
-        return {timer.timer_id: timer for timer in map(_decode, await self._database.read(work))}
+        timers = await self._select(
+            "SELECT state FROM json_each(?) AS wanted JOIN timers ON timer_id = wanted.value", _json(timer_ids)
+        )
+        return {timer.timer_id: timer for timer in timers}
 
     async def save(self, saves: Sequence[Save]) -> list[bool]:
         rows = [(_row(save.timer), save.expected_version) for save in saves]
@@ -85,21 +80,27 @@ class SqliteTimerStore:
             for state, since in await self._database.read(work)
         ]
 
-    async def list_tombstones(self, stopped_before_us: int, limit: int) -> list[Marker]:
-        def work(connection: sqlite3.Connection) -> list[Marker]:
-            rows = connection.execute(
-                "SELECT timer_id, version FROM timers WHERE stopped_at_us < ? ORDER BY stopped_at_us LIMIT ?",
-                (stopped_before_us, limit),
-            )
-            return [Marker(*row) for row in rows]
+    async def list_live(self, owners: Collection[str]) -> list[Timer]:
+        return await self._select(
+            "SELECT state FROM json_each(?) AS wanted JOIN timers ON live_owner = wanted.value", _json(owners)
+        )
 
-        return await self._database.read(work)
+    async def list_tombstones(self, stopped_before_us: int, limit: int) -> list[Timer]:
+        return await self._select(
+            "SELECT state FROM timers WHERE stopped_at_us < ? ORDER BY stopped_at_us LIMIT ?", stopped_before_us, limit
+        )
 
     async def purge(self, markers: Sequence[Marker]) -> None:
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany("DELETE FROM timers WHERE timer_id = ? AND version = ?", markers)
 
         await self._database.write(work)
+
+    async def _select(self, query: str, *arguments: str | int) -> list[Timer]:
+        def work(connection: sqlite3.Connection) -> list[bytes]:
+            return [state for (state,) in connection.execute(query, arguments)]
+
+        return [_decode(state) for state in await self._database.read(work)]
 
 
 @asynccontextmanager
@@ -110,6 +111,10 @@ async def open_store(directory: Path) -> AsyncIterator[SqliteTimerStore]:
 
 
 Row = tuple[str, int, str | None, int | None, int | None, bytes]
+
+
+def _json(ids: Collection[str]) -> str:
+    return msgspec.json.encode(list(ids)).decode()
 
 
 def _row(timer: Timer) -> Row:

@@ -28,8 +28,8 @@ if _version_not_supported:
 class ConnectionServiceStub:
     """Presence and routing. Unary calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached), RESOURCE_EXHAUSTED (the batch is too long),
-    DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached), INVALID_ARGUMENT (the batch is too long, or an
+    id is none), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     def __init__(self, channel):
@@ -78,8 +78,8 @@ class ConnectionServiceStub:
 class ConnectionServiceServicer:
     """Presence and routing. Unary calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached), RESOURCE_EXHAUSTED (the batch is too long),
-    DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached), INVALID_ARGUMENT (the batch is too long, or an
+    id is none), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     def Register(self, request, context):
@@ -188,8 +188,8 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
 class ConnectionService:
     """Presence and routing. Unary calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached), RESOURCE_EXHAUSTED (the batch is too long),
-    DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached), INVALID_ARGUMENT (the batch is too long, or an
+    id is none), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     @staticmethod

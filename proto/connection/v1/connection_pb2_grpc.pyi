@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class ConnectionServiceStub:
     """Presence and routing. Unary calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached), RESOURCE_EXHAUSTED (the batch is too long),
-    DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached), INVALID_ARGUMENT (the batch is too long, or an
+    id is none), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     @_typing.overload
@@ -68,8 +68,8 @@ class ConnectionServiceStub:
 class ConnectionServiceAsyncStub(ConnectionServiceStub):
     """Presence and routing. Unary calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached), RESOURCE_EXHAUSTED (the batch is too long),
-    DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached), INVALID_ARGUMENT (the batch is too long, or an
+    id is none), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -103,8 +103,8 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
 class ConnectionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Presence and routing. Unary calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached), RESOURCE_EXHAUSTED (the batch is too long),
-    DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached), INVALID_ARGUMENT (the batch is too long, or an
+    id is none), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     @_abc_1.abstractmethod

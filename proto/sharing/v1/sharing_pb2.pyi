@@ -330,7 +330,7 @@ class ChangeResponse(_message.Message):
 Global___ChangeResponse: _TypeAlias = ChangeResponse  # noqa: Y015
 
 @_typing.final
-class ListTimersRequest(_message.Message):
+class ListSharedRequest(_message.Message):
     """Whose timers to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -351,7 +351,7 @@ class ListTimersRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListTimersRequest: _TypeAlias = ListTimersRequest  # noqa: Y015
+Global___ListSharedRequest: _TypeAlias = ListSharedRequest  # noqa: Y015
 
 @_typing.final
 class TimerAccess(_message.Message):
@@ -382,8 +382,8 @@ class TimerAccess(_message.Message):
 Global___TimerAccess: _TypeAlias = TimerAccess  # noqa: Y015
 
 @_typing.final
-class UserTimers(_message.Message):
-    """All that one user may see."""
+class SharedTimers(_message.Message):
+    """All that is shared with one user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -403,23 +403,23 @@ class UserTimers(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UserTimers: _TypeAlias = UserTimers  # noqa: Y015
+Global___SharedTimers: _TypeAlias = SharedTimers  # noqa: Y015
 
 @_typing.final
-class ListTimersResponse(_message.Message):
+class ListSharedResponse(_message.Message):
     """One list per user, in order."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserTimers]:
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SharedTimers]:
         """As many as there were users."""
 
     def __init__(
         self,
         *,
-        results: _abc.Iterable[Global___UserTimers] | None = ...,
+        results: _abc.Iterable[Global___SharedTimers] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -427,7 +427,7 @@ class ListTimersResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListTimersResponse: _TypeAlias = ListTimersResponse  # noqa: Y015
+Global___ListSharedResponse: _TypeAlias = ListSharedResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseRequest(_message.Message):

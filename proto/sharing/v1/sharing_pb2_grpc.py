@@ -28,8 +28,8 @@ if _version_not_supported:
 class SharingServiceStub:
     """The authority on access. Calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), RESOURCE_EXHAUSTED
-    (the batch is too long; nothing was done), DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), INVALID_ARGUMENT
+    (the batch is too long; nothing was done), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     def __init__(self, channel):
@@ -53,10 +53,10 @@ class SharingServiceStub:
                 request_serializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ChangeRequest.SerializeToString,
                 response_deserializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ChangeResponse.FromString,
                 _registered_method=True)
-        self.ListTimers = channel.unary_unary(
-                '/bubble.sharing.v1.SharingService/ListTimers',
-                request_serializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ListTimersRequest.SerializeToString,
-                response_deserializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ListTimersResponse.FromString,
+        self.ListShared = channel.unary_unary(
+                '/bubble.sharing.v1.SharingService/ListShared',
+                request_serializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ListSharedRequest.SerializeToString,
+                response_deserializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ListSharedResponse.FromString,
                 _registered_method=True)
         self.Release = channel.unary_unary(
                 '/bubble.sharing.v1.SharingService/Release',
@@ -68,8 +68,8 @@ class SharingServiceStub:
 class SharingServiceServicer:
     """The authority on access. Calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), RESOURCE_EXHAUSTED
-    (the batch is too long; nothing was done), DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), INVALID_ARGUMENT
+    (the batch is too long; nothing was done), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     def Authorize(self, request, context):
@@ -97,8 +97,9 @@ class SharingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListTimers(self, request, context):
-        """Lists the timers that users own or are members of, with their audiences. Idempotent.
+    def ListShared(self, request, context):
+        """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
+        them until they are forgotten. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,10 +130,10 @@ def add_SharingServiceServicer_to_server(servicer, server):
                     request_deserializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ChangeRequest.FromString,
                     response_serializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ChangeResponse.SerializeToString,
             ),
-            'ListTimers': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListTimers,
-                    request_deserializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ListTimersRequest.FromString,
-                    response_serializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ListTimersResponse.SerializeToString,
+            'ListShared': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListShared,
+                    request_deserializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ListSharedRequest.FromString,
+                    response_serializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.ListSharedResponse.SerializeToString,
             ),
             'Release': grpc.unary_unary_rpc_method_handler(
                     servicer.Release,
@@ -150,8 +151,8 @@ def add_SharingServiceServicer_to_server(servicer, server):
 class SharingService:
     """The authority on access. Calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), RESOURCE_EXHAUSTED
-    (the batch is too long; nothing was done), DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), INVALID_ARGUMENT
+    (the batch is too long; nothing was done), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     @staticmethod
@@ -236,7 +237,7 @@ class SharingService:
             _registered_method=True)
 
     @staticmethod
-    def ListTimers(request,
+    def ListShared(request,
             target,
             options=(),
             channel_credentials=None,
@@ -249,9 +250,9 @@ class SharingService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/bubble.sharing.v1.SharingService/ListTimers',
-            proto_dot_sharing_dot_v1_dot_sharing__pb2.ListTimersRequest.SerializeToString,
-            proto_dot_sharing_dot_v1_dot_sharing__pb2.ListTimersResponse.FromString,
+            '/bubble.sharing.v1.SharingService/ListShared',
+            proto_dot_sharing_dot_v1_dot_sharing__pb2.ListSharedRequest.SerializeToString,
+            proto_dot_sharing_dot_v1_dot_sharing__pb2.ListSharedResponse.FromString,
             options,
             channel_credentials,
             insecure,

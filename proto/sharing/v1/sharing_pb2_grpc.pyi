@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class SharingServiceStub:
     """The authority on access. Calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), RESOURCE_EXHAUSTED
-    (the batch is too long; nothing was done), DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), INVALID_ARGUMENT
+    (the batch is too long; nothing was done), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     @_typing.overload
@@ -49,8 +49,10 @@ class SharingServiceStub:
 
     Errors of an item: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, LIMIT_REACHED.
     """
-    ListTimers: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ListTimersRequest, _sharing_pb2.ListTimersResponse]
-    """Lists the timers that users own or are members of, with their audiences. Idempotent."""
+    ListShared: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ListSharedRequest, _sharing_pb2.ListSharedResponse]
+    """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
+    them until they are forgotten. Idempotent.
+    """
     Release: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ReleaseRequest, _sharing_pb2.ReleaseResponse]
     """Forgets ids altogether: owner, members and all. Called when a tombstone expires. Idempotent."""
 
@@ -58,8 +60,8 @@ class SharingServiceStub:
 class SharingServiceAsyncStub(SharingServiceStub):
     """The authority on access. Calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), RESOURCE_EXHAUSTED
-    (the batch is too long; nothing was done), DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), INVALID_ARGUMENT
+    (the batch is too long; nothing was done), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -75,16 +77,18 @@ class SharingServiceAsyncStub(SharingServiceStub):
 
     Errors of an item: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, LIMIT_REACHED.
     """
-    ListTimers: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ListTimersRequest, _sharing_pb2.ListTimersResponse]  # type: ignore[assignment]
-    """Lists the timers that users own or are members of, with their audiences. Idempotent."""
+    ListShared: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ListSharedRequest, _sharing_pb2.ListSharedResponse]  # type: ignore[assignment]
+    """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
+    them until they are forgotten. Idempotent.
+    """
     Release: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ReleaseRequest, _sharing_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Forgets ids altogether: owner, members and all. Called when a tombstone expires. Idempotent."""
 
 class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
     """The authority on access. Calls carry a batch and are answered item by item, in order.
 
-    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), RESOURCE_EXHAUSTED
-    (the batch is too long; nothing was done), DEADLINE_EXCEEDED, INTERNAL.
+    Statuses of a whole call: UNAVAILABLE (the database can't be reached; a change may have happened), INVALID_ARGUMENT
+    (the batch is too long; nothing was done), RESOURCE_EXHAUSTED (too much is under way), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     @_abc_1.abstractmethod
@@ -118,12 +122,14 @@ class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def ListTimers(
+    def ListShared(
         self,
-        request: _sharing_pb2.ListTimersRequest,
+        request: _sharing_pb2.ListSharedRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_sharing_pb2.ListTimersResponse, _abc.Awaitable[_sharing_pb2.ListTimersResponse]]:
-        """Lists the timers that users own or are members of, with their audiences. Idempotent."""
+    ) -> _typing.Union[_sharing_pb2.ListSharedResponse, _abc.Awaitable[_sharing_pb2.ListSharedResponse]]:
+        """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
+        them until they are forgotten. Idempotent.
+        """
 
     @_abc_1.abstractmethod
     def Release(

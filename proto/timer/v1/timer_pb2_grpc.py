@@ -29,8 +29,8 @@ class TimerServiceStub:
     """The authority on the state of timers. Calls carry a batch and are answered item by item, in order.
 
     Statuses of a whole call: UNAVAILABLE (the database or the sharing service can't be reached; a write may have
-    happened), RESOURCE_EXHAUSTED (too much is under way or the batch is too long; nothing was done), DEADLINE_EXCEEDED,
-    INTERNAL.
+    happened), INVALID_ARGUMENT (the batch is too long; nothing was done), RESOURCE_EXHAUSTED (too much is under way; nothing
+    was done), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     def __init__(self, channel):
@@ -60,14 +60,14 @@ class TimerServiceServicer:
     """The authority on the state of timers. Calls carry a batch and are answered item by item, in order.
 
     Statuses of a whole call: UNAVAILABLE (the database or the sharing service can't be reached; a write may have
-    happened), RESOURCE_EXHAUSTED (too much is under way or the batch is too long; nothing was done), DEADLINE_EXCEEDED,
-    INTERNAL.
+    happened), INVALID_ARGUMENT (the batch is too long; nothing was done), RESOURCE_EXHAUSTED (too much is under way; nothing
+    was done), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     def Write(self, request, context):
         """Changes timers. A result with an outcome is durable: the database has committed it. Items for the same timer take
         effect in the order of the batch. Repeating an item with the same `operation_id` has no second effect and gives the
-        first answer, as long as the timer remembers it (its last 16 operations).
+        first answer, as long as the timer remembers it (its last 16 operations that changed it).
 
         Errors of an item: INVALID_ARGUMENT; PERMISSION_DENIED (neither owner nor member); NOT_FOUND (an intent or a stop
         for a timer that does not exist); CONFLICT (another version than `base_version`, or a write right after a stop; the
@@ -123,8 +123,8 @@ class TimerService:
     """The authority on the state of timers. Calls carry a batch and are answered item by item, in order.
 
     Statuses of a whole call: UNAVAILABLE (the database or the sharing service can't be reached; a write may have
-    happened), RESOURCE_EXHAUSTED (too much is under way or the batch is too long; nothing was done), DEADLINE_EXCEEDED,
-    INTERNAL.
+    happened), INVALID_ARGUMENT (the batch is too long; nothing was done), RESOURCE_EXHAUSTED (too much is under way; nothing
+    was done), DEADLINE_EXCEEDED, INTERNAL.
     """
 
     @staticmethod

@@ -1,0 +1,295 @@
+"""What a client asks, and what it is answered."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from edge import errors
+from edge.auth import Unauthorized
+from edge.close_codes import CloseCode
+from edge.codec.contract import Codec, DecodeError
+from edge.errors import ClientError
+from edge.frames import text_frame
+from edge.knowledge import TimerState
+from edge.limits import RateLimit
+from edge.replies import Replies, Reply
+from edge.requests import Acknowledge, Authenticate, Ping, Request, Share, Sync, Write
+from proto.common.v1 import common_pb2
+from proto.event.v1 import event_pb2
+from proto.sharing.v1 import sharing_pb2
+from proto.timer.v1 import timer_pb2
+from runtime import logs
+from runtime.clock import now_us
+from runtime.errors import brief
+from runtime.event_id import event_id
+from runtime.telemetry import NO_SPAN
+
+if TYPE_CHECKING:
+    from edge.hub import Hub
+    from edge.session import Session
+
+log = logs.get(__name__)
+
+MAX_OUTSTANDING = 64
+"""Requests of one connection that may wait for their answers; no more are read meanwhile."""
+
+_LINGER = 0.02  # seconds between two looks whether everything is answered
+
+
+class Conversation:
+    """The requests of one connection, answered in their order."""
+
+    def __init__(self, session: "Session", hub: "Hub", codec: Codec) -> None:
+        self._session = session
+        self._hub = hub
+        self._codec = codec
+        settings = hub.settings
+        self._rate = RateLimit(settings.messages_per_second, settings.message_burst, time.monotonic())
+        self._replies = Replies(self._emit)
+        self._places_with_timers: list[int] = []
+        self._syncing = False
+        self._sequence = 0
+        self._last_writes: dict[str, asyncio.Future[timer_pb2.WriteResult]] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many requests are under way that no more are to be read."""
+        return len(self._replies) >= MAX_OUTSTANDING
+
+    async def finish(self, patience: float) -> None:
+        """Waits, so many seconds at most, until everything asked has been answered."""
+        deadline = time.monotonic() + patience
+        while self._replies and time.monotonic() < deadline:
+            await asyncio.sleep(_LINGER)
+
+    def snapshot_waits(self) -> bool:
+        """Whether an answer with timers has not been written yet."""
+        outlet = self._session.outlet
+        self._places_with_timers = [place for place in self._places_with_timers if outlet.waits(place)]
+        return bool(self._places_with_timers) or self._replies.any_has_timers()
+
+    def receive(self, data: bytes, now: float) -> None:
+        """One message of the client. `now` by the monotonic clock."""
+        request: Request | DecodeError
+        try:
+            request = self._codec.decode(data)
+        except DecodeError as error:
+            request = error
+        session = self._session
+        if isinstance(request, Acknowledge) and session.acks_due > 0:
+            session.acks_due -= 1  # we asked for it, so it does not count
+            return
+        if not self.admits(now, None if isinstance(request, Acknowledge) else request):
+            return
+        if isinstance(request, Acknowledge):
+            return
+        if isinstance(request, DecodeError):
+            self.refuse(request, request.message_id)
+        elif time.time() >= session.expires_at and not isinstance(request, Authenticate):
+            self.refuse(ClientError(401, "The token has expired"), request.message_id)
+            session.close_soon(CloseCode.TOKEN_EXPIRED)
+        else:
+            self._handle(request)
+
+    def receive_binary(self, now: float) -> None:
+        """One binary message."""
+        error = DecodeError(400, "Binary messages are not supported")
+        if self.admits(now, error):
+            self.refuse(error, None)
+
+    def admits(self, now: float, request: "Request | DecodeError | None" = None) -> bool:
+        """Whether the rate of the connection's frames is within its limit. If not, the request (if any) is refused, or the
+        connection ended.
+        """
+        try:
+            wait = self._rate.check(now)
+        except PermissionError:
+            self._session.close_soon(CloseCode.RATE_ABUSE)
+            return False
+        if wait and request is not None:
+            refusal = ClientError(429, "Too many messages", retry_after_ms=max(round(wait * 1_000), 1))
+            self.refuse(refusal, request.message_id)
+        return not wait
+
+    def refuse(self, error: ClientError, message_id: str | None) -> None:
+        """Answers a message with an error."""
+        self._answer(self._expect(message_id), self._codec.error(error, message_id))
+
+    def _handle(self, request: Request) -> None:
+        if isinstance(request, Write):
+            self._write(request)
+        elif isinstance(request, Ping):
+            pong = self._codec.pong(request.timestamp, now_us(), request.message_id)
+            self._answer(self._expect(request.message_id), pong)
+        elif isinstance(request, Share):
+            action = "share.add" if request.add else "share.remove"
+            reply = self._expect(request.message_id, request.traceparent, action, request.timer_id)
+            self._answer_with(reply, lambda: self._share(request, reply))
+        elif isinstance(request, Sync):
+            if self._syncing or self.snapshot_waits():
+                # A snapshot may be large: one at a time.
+                self.refuse(ClientError(429, "One sync at a time", retry_after_ms=1_000), request.message_id)
+                return
+            self._syncing = True
+            self._answer_with(self._expect(request.message_id), lambda: self._sync(request), has_timers=True)
+        elif isinstance(request, Authenticate):
+            self._answer_with(self._expect(request.message_id), lambda: self._authenticate(request))
+
+    # --- what takes a call ----------------------------------------------------------------------------------------------
+
+    def _write(self, request: Write) -> None:
+        item = request.item
+        action = f"timer.{item.WhichOneof('command')}"
+        reply = self._expect(request.message_id, request.traceparent, action, item.timer_id)
+        self._sequence += 1
+        item.operation_id = self._operation_id(request)  # of the item as the client sent it
+        item.origin.CopyFrom(self._origin())
+        item.traceparent = reply.span.traceparent
+        try:
+            future = self._hub.backend.write(item)
+        except Exception as error:
+            self._fail(reply, error, item.timer_id)
+            return
+        self._last_writes[item.timer_id] = future
+        future.add_done_callback(lambda done: self._written(done, reply, request))
+
+    def _written(self, future: asyncio.Future[timer_pb2.WriteResult], reply: Reply, request: Write) -> None:
+        timer_id, message_id = request.item.timer_id, request.message_id
+        if self._last_writes.get(timer_id) is future:
+            del self._last_writes[timer_id]
+        error = TimeoutError() if future.cancelled() else future.exception()
+        if error is not None:
+            self._fail(reply, error, timer_id)
+            return
+        result = future.result()
+        if result.HasField("error"):
+            current = result.current if result.HasField("current") else None
+            self._fail(reply, errors.from_item(result.error), timer_id, current)
+            return
+        outcome, session = result.outcome, self._session
+        state = TimerState(outcome.view, event_id(timer_id, outcome.view.timer.version), now_us())
+        must_see = session.knowledge.wrote(
+            state, outcome.version, outcome.base_version, waiting=session.outlet.waits(timer_id)
+        )
+        if request.with_timer and not session.knowledge.is_revoked(timer_id):
+            answer = self._codec.processed_with_timer(outcome.view, outcome.version, message_id)
+        else:
+            answer = self._codec.processed(timer_id, outcome.version, message_id)
+        self._answer(reply, answer, has_timers=request.with_timer)
+        if must_see:
+            session.send_state(timer_id, state.frame(self._codec))
+
+    async def _share(self, request: Share, reply: Reply) -> bytes:
+        before = self._last_writes.get(request.timer_id)
+        if before is not None:  # perhaps the one that makes the timer
+            await asyncio.wait([before])
+        item = sharing_pb2.ChangeItem(
+            origin=self._origin(), timer_id=request.timer_id, traceparent=reply.span.traceparent
+        )
+        if request.add:
+            item.add_user_id = request.user_id
+        else:
+            item.remove_user_id = request.user_id
+        result = await self._hub.backend.change(item)
+        if result.HasField("error"):
+            raise errors.from_item(result.error)
+        if not request.add and request.user_id == self._session.user_id:
+            # Who leaves is not told of it by an event, being where it came from.
+            self._session.forget(request.timer_id, result.audience.version)
+        current = await self._hub.backend.get(request.timer_id)
+        view = current.view if current.HasField("view") else event_pb2.TimerView()
+        view.timer.timer_id = request.timer_id
+        view.audience.CopyFrom(result.audience)
+        return self._codec.shared(view, request.message_id)
+
+    async def _sync(self, request: Sync) -> bytes:
+        item = timer_pb2.SnapshotItem(user_id=self._session.user_id)
+        for timer_id, version in request.versions.items():
+            item.known[timer_id].version = version
+            if request.audience_versions is not None:
+                item.known[timer_id].audience_version = request.audience_versions.get(timer_id, 0)
+        try:
+            return await self._session.snapshot(item, request.message_id)
+        finally:
+            self._syncing = False
+
+    async def _authenticate(self, request: Authenticate) -> bytes:
+        identity = await self._hub.verifier.verify(request.token)
+        if identity.user_id != self._session.user_id:
+            raise Unauthorized("The token is another user's")
+        self._session.expires_at = identity.expires_at
+        return self._codec.authenticated(self._session.expires_at_us, request.message_id)
+
+    def _origin(self) -> common_pb2.Origin:
+        session = self._session
+        return common_pb2.Origin(
+            user_id=session.user_id, device_id=session.device_id, connection_id=session.connection_id
+        )
+
+    def _operation_id(self, request: Write) -> str:
+        """Names a command so that its repetition is recognised: by the client after a lost reply, with the same messageId and
+        the same content from the same device, or by our own channel.
+        """
+        session = self._session
+        if request.message_id is None:
+            return f"{session.connection_id}:{self._sequence}"
+        device = session.connection_id if session.device_id == "unknown" else f"{session.user_id}\n{session.device_id}"
+        digest = hashlib.blake2b(f"{device}\n{request.message_id}\n".encode(), digest_size=12)
+        digest.update(request.item.SerializeToString(deterministic=True))
+        return digest.hexdigest()
+
+    # --- replies --------------------------------------------------------------------------------------------------------
+
+    def _expect(self, message_id: str | None, traceparent: str = "", action: str = "", timer_id: str = "") -> Reply:
+        telemetry = self._hub.telemetry
+        if not telemetry.enabled:
+            return self._replies.expect(message_id, NO_SPAN)
+        attributes = {"bubble.action": action, "bubble.timer.id": timer_id, "enduser.id": self._session.user_id}
+        return self._replies.expect(
+            message_id, telemetry.begin("ws.receive", client_parent=traceparent, attributes=attributes)
+        )
+
+    def _answer(self, reply: Reply, message: bytes, *, has_timers: bool = False) -> None:
+        self._replies.answer(reply, text_frame(message), has_timers=has_timers)
+
+    def _answer_with(self, reply: Reply, work: Callable[[], Awaitable[bytes]], *, has_timers: bool = False) -> None:
+        """Answers a request with what a coroutine returns or raises."""
+
+        async def answer() -> None:
+            try:
+                message = await work()
+            except Exception as error:
+                self._fail(reply, error)
+            else:
+                self._answer(reply, message, has_timers=has_timers)
+
+        self._session.spawn(answer())
+
+    def _emit(self, reply: Reply, frame: bytes) -> None:
+        place = self._session.outlet.send(frame)
+        if reply.has_timers:
+            self._places_with_timers.append(place)
+        self._session.wake()
+
+    def _fail(
+        self, reply: Reply, error: BaseException, timer_id: str = "", current: event_pb2.TimerView | None = None
+    ) -> None:
+        log_unexpected(error, "request failed")
+        refusal = errors.from_exception(error)
+        reply.span.fail(refusal.message)
+        trace_id = reply.span.traceparent[3:35]
+        self._answer(
+            reply,
+            self._codec.error(refusal, reply.message_id, timer_id=timer_id, current=current, trace_id=trace_id),
+            has_timers=current is not None,
+        )
+
+
+def log_unexpected(error: BaseException, event: str, **fields: object) -> None:
+    """Logs an error unless it is one that clients cause."""
+    if not errors.is_expected(error):
+        log.error(event, exc_info=error, **fields)
+    elif errors.from_exception(error).code == 503:
+        log.warning(event, error=brief(error), **fields)

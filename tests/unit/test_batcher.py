@@ -1,0 +1,218 @@
+"""`runtime/batcher.py`."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from runtime.batcher import Batcher
+from runtime.errors import Overloaded
+
+
+class Sink:
+    """Remembers the batches it was sent, and answers each item with its double once the gate is open."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def send(self, items: Sequence[int]) -> Sequence[int]:
+        self.batches.append(list(items))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await self.gate.wait()
+        self.in_flight -= 1
+        return [2 * item for item in items]
+
+
+async def turns(count: int = 5) -> None:
+    """Lets everything that is ready go on."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_each_item_gets_its_own_result() -> None:
+    batcher: Batcher[int, int] = Batcher(Sink().send, name="test")
+    futures = [batcher.submit(item, str(item)) for item in range(100)]
+    assert await asyncio.gather(*futures) == [2 * item for item in range(100)]
+
+
+async def test_a_lone_item_is_sent_at_once() -> None:
+    sink = Sink()
+    batcher: Batcher[int, int] = Batcher(sink.send, name="test")
+    sink.gate.clear()
+    future = batcher.submit(1, "a")
+    await turns(2)
+    assert sink.batches == [[1]]
+    sink.gate.set()
+    assert await future == 2
+
+
+async def test_what_is_submitted_in_one_turn_of_the_loop_shares_a_call() -> None:
+    sink = Sink()
+    batcher: Batcher[int, int] = Batcher(sink.send, name="test", lanes=1)
+    await asyncio.gather(*(batcher.submit(item, "a") for item in range(10)))
+    assert sink.batches == [list(range(10))]
+
+
+async def test_the_size_of_a_batch_follows_the_load() -> None:
+    sink = Sink()
+    sink.gate.clear()
+    batcher: Batcher[int, int] = Batcher(sink.send, name="test", lanes=1, max_batch=1_000)
+    futures = [batcher.submit(0, "a")]
+    await turns()
+    for item in range(1, 501):  # these arrive while the first call is under way
+        futures.append(batcher.submit(item, "a"))
+        if item % 50 == 0:
+            await turns(1)
+    sink.gate.set()
+    await asyncio.gather(*futures)
+    assert [len(batch) for batch in sink.batches] == [1, 500]
+
+
+async def test_no_batch_is_larger_than_the_limit() -> None:
+    sink = Sink()
+    batcher: Batcher[int, int] = Batcher(sink.send, name="test", lanes=1, max_batch=8)
+    await asyncio.gather(*(batcher.submit(item, "a") for item in range(30)))
+    assert [len(batch) for batch in sink.batches] == [8, 8, 8, 6]
+
+
+async def test_items_of_one_key_are_sent_in_order_and_never_at_the_same_time() -> None:
+    under_way: set[int] = set()
+    order: dict[int, list[int]] = {key: [] for key in range(7)}
+
+    async def send(items: Sequence[tuple[int, int]]) -> Sequence[None]:
+        keys = {key for key, _ in items}
+        assert not keys & under_way
+        under_way.update(keys)
+        await turns(len(items) % 5)
+        for key, number in items:
+            order[key].append(number)
+        under_way.difference_update(keys)
+        return [None] * len(items)
+
+    batcher: Batcher[tuple[int, int], None] = Batcher(send, name="test", lanes=3, max_batch=4)
+    futures = []
+    for number in range(300):
+        futures.append(batcher.submit((number % 7, number), str(number % 7)))
+        if number % 11 == 0:
+            await turns(1)
+    await asyncio.gather(*futures)
+    assert order == {key: list(range(key, 300, 7)) for key in range(7)}
+
+
+async def test_there_are_never_more_calls_in_flight_than_lanes() -> None:
+    sink = Sink()
+    sink.gate.clear()
+    batcher: Batcher[int, int] = Batcher(sink.send, name="test", lanes=2, max_batch=1)
+    futures = [batcher.submit(item, str(item)) for item in range(50)]
+    await turns()
+    sink.gate.set()
+    await asyncio.gather(*futures)
+    assert sink.most_in_flight == 2
+
+
+async def test_a_full_queue_refuses_more_and_has_room_again_later() -> None:
+    sink = Sink()
+    sink.gate.clear()
+    batcher: Batcher[int, int] = Batcher(sink.send, name="the timers", lanes=1, max_batch=1, max_queue=3)
+    futures = [batcher.submit(0, "a")]
+    await turns()  # the first is in flight and waits no more
+    futures += [batcher.submit(item, "a") for item in (1, 2, 3)]
+    assert batcher.waiting == 3
+    with pytest.raises(Overloaded, match="the timers") as refusal:
+        batcher.submit(4, "a")
+    assert refusal.value.retry_after_ms > 0
+    sink.gate.set()
+    assert await asyncio.gather(*futures) == [0, 2, 4, 6]
+    assert await batcher.submit(5, "a") == 10
+    assert [5] in sink.batches
+    assert [4] not in sink.batches
+
+
+async def test_an_exception_reaches_exactly_the_items_of_its_batch() -> None:
+    async def send(items: Sequence[int]) -> Sequence[int]:
+        await asyncio.sleep(0)
+        if 13 in items:
+            raise LookupError("thirteen")
+        return items
+
+    batcher: Batcher[int, int] = Batcher(send, name="test", lanes=1, max_batch=5)
+    results = await asyncio.gather(*(batcher.submit(item, "a") for item in range(20)), return_exceptions=True)
+    assert [number for number, result in enumerate(results) if isinstance(result, LookupError)] == [10, 11, 12, 13, 14]
+    assert [result for result in results if isinstance(result, int)] == [*range(10), *range(15, 20)]
+
+
+async def test_a_lane_goes_on_after_an_exception() -> None:
+    attempts = 0
+
+    async def send(items: Sequence[int]) -> Sequence[int]:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise OSError("away")
+        return items
+
+    batcher: Batcher[int, int] = Batcher(send, name="test", lanes=1)
+    with pytest.raises(OSError, match="away"):
+        await batcher.submit(1, "a")
+    assert await batcher.submit(2, "a") == 2
+
+
+async def test_an_answer_of_the_wrong_length_is_an_error_of_every_item() -> None:
+    async def send(items: Sequence[int]) -> Sequence[int]:
+        return items[:-1]
+
+    batcher: Batcher[int, int] = Batcher(send, name="test", lanes=1)
+    results = await asyncio.gather(*(batcher.submit(item, "a") for item in range(3)), return_exceptions=True)
+    assert all(isinstance(result, RuntimeError) for result in results)
+
+
+async def test_a_cancelled_future_is_sent_all_the_same_and_disturbs_nobody() -> None:
+    sink = Sink()
+    batcher: Batcher[int, int] = Batcher(sink.send, name="test", lanes=1)
+    kept, cancelled, other = (batcher.submit(item, "a") for item in (1, 2, 3))
+    cancelled.cancel()
+    assert (await kept, await other) == (2, 6)
+    assert sink.batches == [[1, 2, 3]]
+
+
+async def test_cancelling_a_future_whose_batch_fails_disturbs_nobody() -> None:
+    gate = asyncio.Event()
+
+    async def send(items: Sequence[int]) -> Sequence[int]:
+        await gate.wait()
+        raise OSError(f"away for {len(items)}")
+
+    batcher: Batcher[int, int] = Batcher(send, name="test", lanes=1)
+    cancelled, other = batcher.submit(1, "a"), batcher.submit(2, "a")
+    await turns()
+    cancelled.cancel()
+    gate.set()
+    with pytest.raises(OSError, match="away for 2"):
+        await other
+
+
+async def test_closing_waits_until_everything_queued_has_been_answered() -> None:
+    sink = Sink()
+    sink.gate.clear()
+    batcher: Batcher[int, int] = Batcher(sink.send, name="test", lanes=2, max_batch=2)
+    futures = [batcher.submit(item, str(item)) for item in range(20)]
+    closing = asyncio.create_task(batcher.close())
+    await turns()
+    assert not closing.done()
+    sink.gate.set()
+    await closing
+    assert [future.result() for future in futures] == [2 * item for item in range(20)]
+    assert batcher.waiting == 0
+
+
+async def test_a_closed_batcher_takes_no_more_and_may_be_closed_again() -> None:
+    batcher: Batcher[int, int] = Batcher(Sink().send, name="test")
+    await batcher.close()
+    await batcher.close()
+    with pytest.raises(Overloaded, match="shutting down"):
+        batcher.submit(1, "a")

@@ -1,0 +1,191 @@
+"""`runtime/iso8601.py`."""
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.iso8601 import format_duration, format_instant, parse_duration, parse_instant
+
+SECOND = 1_000_000
+TEN_YEARS = 10 * 365 * 24 * 3_600 * SECOND
+
+signed = st.integers(-999_999, 999_999)
+
+
+@given(st.integers(0, TEN_YEARS))
+def test_a_formatted_duration_means_what_it_was_made_of(microseconds: int) -> None:
+    assert parse_duration(format_duration(microseconds)) == microseconds
+
+
+@given(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59)))  # noqa: DTZ001  # made aware below
+def test_a_formatted_instant_means_what_it_was_made_of(when: datetime) -> None:
+    microseconds = (when.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    assert parse_instant(format_instant(microseconds)) == microseconds
+
+
+@given(signed, signed, signed, signed)
+def test_each_part_of_a_duration_has_its_own_sign(days: int, hours: int, minutes: int, seconds: int) -> None:
+    meant = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds) // timedelta(microseconds=1)
+    assert parse_duration(f"P{days}DT{hours}H{minutes}M{seconds}S") == meant
+    assert parse_duration(f"-P{days}DT{hours}H{minutes}M{seconds}S") == -meant
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("PT5M", 300),
+        ("PT20.345S", 20.345),
+        ("PT15M", 900),
+        ("PT10H", 36_000),
+        ("P2D", 172_800),
+        ("P2DT3H4M", 183_840),
+        ("PT-5M-3S", -303),
+        ("PT-6H3M", -21_420),
+        ("-PT6H3M", -21_780),
+        ("-PT-6H+3M", 21_420),
+        ("+PT+5M", 300),
+        ("PT-0.5S", -0.5),
+        ("PT1,5S", 1.5),
+        ("PT0S", 0),
+        ("PT8760H", 31_536_000),
+        ("P1W", 604_800),
+        ("P1W1DT1S", 691_201),
+        ("PT1.123456789S", 1.123456),
+        ("PT0.000000001S", 0),
+    ],
+)
+def test_durations_as_the_clients_platforms_write_them(text: str, seconds: float) -> None:
+    assert parse_duration(text) == round(seconds * SECOND)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "P",
+        "PT",
+        "-",
+        "PT+",
+        "P1DT",
+        "P1Y",
+        "P1M",
+        "P1Y2M3D",
+        "P1S",
+        "PT1D",
+        "PT5",
+        "5M",
+        "300",
+        "PT5M3",
+        "PT1M1H",
+        "PT1.5M",
+        "PT1.1234567890S",
+        "PT.5S",
+        "PT--5M",
+        "PT 5M",
+        " PT5M",
+        "PT5M ",
+        "PT5M\n",
+        "PT\u0665M",  # digits of another script
+        "PT1e3S",
+        "PT0x10S",
+        "PTNaNS",
+        "\x00PT5M",
+        "PT9999999999999S",
+    ],
+)
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("2026-11-24T08:15:30.123Z", "2026-11-24T08:15:30.123Z"),
+        ("2026-11-24T08:15:30Z", "2026-11-24T08:15:30.000Z"),
+        ("2026-11-24T08:15Z", "2026-11-24T08:15:00.000Z"),
+        ("2026-11-24T08:15:30", "2026-11-24T08:15:30.000Z"),
+        ("2026-11-24T08:15", "2026-11-24T08:15:00.000Z"),
+        ("2026-11-24T08:15:30.1", "2026-11-24T08:15:30.100Z"),
+        ("2026-11-24T08:15:30.123456Z", "2026-11-24T08:15:30.123456Z"),
+        ("2026-11-24T08:15:30.123456789Z", "2026-11-24T08:15:30.123456Z"),
+        ("2026-11-24T10:15:30+02:00", "2026-11-24T08:15:30.000Z"),
+        ("2026-11-24T02:45:30.5-05:30", "2026-11-24T08:15:30.500Z"),
+        ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00.000Z"),
+        ("1969-12-31T23:59:59.999Z", "1969-12-31T23:59:59.999Z"),
+    ],
+)
+def test_dates_as_the_clients_platforms_write_them(text: str, same: str) -> None:
+    assert format_instant(parse_instant(text)) == same
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "now",
+        "1764000000000",
+        "2026-11-24",
+        "2026-11-24 08:15:30Z",
+        "2026-11-24t08:15:30z",
+        "20261124T081530Z",
+        "2026-W48-2T08:15:30Z",
+        "2026-13-01T00:00:00Z",
+        "2026-02-29T00:00:00Z",
+        "0000-01-01T00:00:00Z",
+        "2026-11-24T24:00:00Z",
+        "2026-11-24T08:60:00Z",
+        "2026-11-24T08:15:61Z",
+        "2026-11-24T08:15:30.Z",
+        "2026-11-24T08:15:30.1234567890Z",
+        "2026-11-24T08:15:30+0200",
+        "2026-11-24T08:15:30+25:00",
+        "2026-11-24T08:15:30 Z",
+        "2026-11-24T08:15:30Z\n",
+        "2026-11-24T08:15:30[Europe/Berlin]",
+        "+12026-11-24T08:15:30Z",
+        "-2026-11-24T08:15:30Z",
+        "٢٠٢٦-11-24T08:15:30Z",
+    ],
+)
+def test_what_is_no_date_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_instant(text)
+
+
+@given(st.text(alphabet="PT0123456789WDHMS+-.,:Z ", max_size=40) | st.text(max_size=40))
+def test_any_text_is_either_understood_or_refused_with_a_value_error(text: str) -> None:
+    for parse in (parse_duration, parse_instant):
+        with contextlib.suppress(ValueError):
+            assert isinstance(parse(text), int)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59"])
+def test_the_first_and_last_dates_of_all_zones_are_understood(text: str) -> None:
+    assert isinstance(parse_instant(text), int)
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "text"),
+    [
+        (0, "PT0S"),
+        (-1, "PT0S"),
+        (1, "PT0.000001S"),
+        (500_000, "PT0.5S"),
+        (60 * SECOND, "PT1M"),
+        (100 * SECOND, "PT1M40S"),
+        (3_723_500_000, "PT1H2M3.5S"),
+        (86_400 * SECOND, "PT24H"),
+    ],
+)
+def test_a_duration_is_written_in_its_shortest_form(microseconds: int, text: str) -> None:
+    assert format_duration(microseconds) == text
+
+
+@pytest.mark.parametrize("microseconds", [-(10**17), 10**18, 2**63])
+def test_a_moment_outside_four_digit_years_can_not_be_written(microseconds: int) -> None:
+    with pytest.raises(ValueError, match="years"):
+        format_instant(microseconds)

@@ -1,0 +1,199 @@
+"""`runtime/telemetry.py`, against the SDK's own exporter in memory."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import StatusCode
+
+from runtime.telemetry import NO_SPAN, Telemetry, configure
+
+CLIENT_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+CLIENT_SPAN = "00f067aa0ba902b7"
+CLIENT = f"00-{CLIENT_TRACE}-{CLIENT_SPAN}-01"
+
+
+class Recording(NamedTuple):
+    """Telemetry and what it has recorded."""
+
+    telemetry: Telemetry
+    exporter: InMemorySpanExporter
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        """The finished spans of a name, in the order in which they ended."""
+        return [span for span in self.exporter.get_finished_spans() if span.name == name]
+
+    def one(self, name: str) -> ReadableSpan:
+        """The only finished span of a name."""
+        (span,) = self.named(name)
+        return span
+
+
+@pytest.fixture
+def recording() -> Iterator[Recording]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    yield Recording(Telemetry(provider), exporter)
+    provider.shutdown()
+
+
+def trace_of(traceparent: str) -> str:
+    return traceparent.split("-")[1]
+
+
+def ids(span: ReadableSpan) -> tuple[str, str]:
+    """The trace and span ids as a traceparent writes them."""
+    context = span.get_span_context()
+    assert context is not None
+    return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+
+
+def parent_of(span: ReadableSpan) -> str | None:
+    return f"{span.parent.span_id:016x}" if span.parent else None
+
+
+def test_without_an_endpoint_every_span_is_inert() -> None:
+    telemetry = configure("edge", "")
+    assert not telemetry.enabled
+    with telemetry.begin("ws.receive", client_parent=CLIENT, attributes={"a": 1}) as span:
+        span.set({"b": "c"})
+        span.fail("x")
+        span.end()
+        assert span.traceparent == ""
+    assert telemetry.begin("x") is NO_SPAN
+    assert telemetry.span("x", CLIENT) is NO_SPAN
+    assert telemetry.batch_span("x", [CLIENT]) is NO_SPAN
+    telemetry.shutdown()
+
+
+def test_without_an_endpoint_a_batch_passes_on_what_its_items_brought() -> None:
+    telemetry = Telemetry()
+    with telemetry.spans("timer.write", [CLIENT, ""]) as spans:
+        assert spans.parents([CLIENT, ""]) == [CLIENT, ""]
+        assert spans[1] is NO_SPAN
+
+
+def test_a_message_begins_a_trace_of_its_own(recording: Recording) -> None:
+    with recording.telemetry.begin("ws.receive", attributes={"bubble.action": "stop"}) as span:
+        inside = span.traceparent
+    recorded = recording.one("ws.receive")
+    assert tuple(inside.split("-")[1:3]) == ids(recorded)
+    assert recorded.parent is None
+    assert dict(recorded.attributes or {}) == {"bubble.action": "stop"}
+
+
+def test_a_message_with_a_traceparent_continues_the_clients_trace(recording: Recording) -> None:
+    recording.telemetry.begin("ws.receive", client_parent=CLIENT).end()
+    recorded = recording.one("ws.receive")
+    assert ids(recorded)[0] == CLIENT_TRACE
+    assert parent_of(recorded) == CLIENT_SPAN
+
+
+@pytest.mark.parametrize("parent", ["garbage", "00-0-0-01", f"00-{'0' * 32}-{CLIENT_SPAN}-01", "ff" + CLIENT[2:]])
+def test_a_malformed_traceparent_is_ignored(recording: Recording, parent: str) -> None:
+    recording.telemetry.begin("ws.receive", client_parent=parent).end()
+    recorded = recording.one("ws.receive")
+    assert recorded.parent is None
+
+
+def test_what_the_sampler_leaves_out_costs_nothing_further() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    telemetry = Telemetry(provider)
+    span = telemetry.begin("ws.receive")
+    assert span is NO_SPAN
+    assert telemetry.span("timer.write", span.traceparent) is NO_SPAN
+    assert telemetry.batch_span("store.load", [span.traceparent, ""]) is NO_SPAN
+    provider.shutdown()
+    assert not exporter.get_finished_spans()
+
+
+def test_an_item_that_is_not_traced_gets_no_span_while_its_neighbour_does(recording: Recording) -> None:
+    with recording.telemetry.spans("timer.write", ["", CLIENT]) as spans:
+        untraced, traced = spans.parents(["", CLIENT])
+    assert untraced == ""
+    assert trace_of(traced) == CLIENT_TRACE
+    assert parent_of(recording.one("timer.write")) == CLIENT_SPAN
+
+
+def test_each_item_of_a_batch_goes_on_within_its_own_trace(recording: Recording) -> None:
+    begun = [recording.telemetry.begin("ws.receive") for _ in range(3)]
+    parents = [span.traceparent for span in begun]
+    with recording.telemetry.spans("timer.write", parents) as spans:
+        inside = spans.parents(parents)
+    assert [trace_of(each) for each in inside] == [trace_of(each) for each in parents]
+    assert [parent_of(span) for span in recording.named("timer.write")] == [each.split("-")[2] for each in parents]
+
+
+def test_a_batch_of_one_continues_its_items_trace(recording: Recording) -> None:
+    with recording.telemetry.batch_span("store.save", [CLIENT]) as span:
+        assert trace_of(span.traceparent) == CLIENT_TRACE
+    recorded = recording.one("store.save")
+    assert parent_of(recorded) == CLIENT_SPAN
+    assert not recorded.links
+    assert dict(recorded.attributes or {}) == {"messaging.batch.message_count": 1}
+
+
+def test_a_batch_with_one_traced_item_continues_that_ones_trace(recording: Recording) -> None:
+    recording.telemetry.batch_span("store.save", ["", CLIENT, ""]).end()
+    recorded = recording.one("store.save")
+    assert parent_of(recorded) == CLIENT_SPAN
+    assert dict(recorded.attributes or {}) == {"messaging.batch.message_count": 3}
+
+
+def test_a_batch_of_many_has_a_trace_of_its_own_with_links_to_its_items(recording: Recording) -> None:
+    parents = [recording.telemetry.begin("ws.receive").traceparent for _ in range(3)]
+    recording.telemetry.batch_span("store.save", [*parents, ""]).end()
+    recorded = recording.one("store.save")
+    assert recorded.parent is None
+    assert ids(recorded)[0] not in {trace_of(parent) for parent in parents}
+    linked = [(f"{link.context.trace_id:032x}", f"{link.context.span_id:016x}") for link in recorded.links]
+    assert linked == [tuple(parent.split("-")[1:3]) for parent in parents]
+    assert dict(recorded.attributes or {}) == {"messaging.batch.message_count": 4}
+
+
+def test_a_batch_of_very_many_has_a_bounded_number_of_links(recording: Recording) -> None:
+    parents = [recording.telemetry.begin("ws.receive").traceparent for _ in range(128)]
+    recording.telemetry.batch_span("store.save", parents).end()
+    assert len(recording.one("store.save").links) == 32
+
+
+def test_a_batch_without_traced_items_has_no_span(recording: Recording) -> None:
+    assert recording.telemetry.batch_span("store.save", ["", ""]) is NO_SPAN
+    assert recording.telemetry.batch_span("store.save", []) is NO_SPAN
+
+
+def test_an_exception_marks_the_span_as_failed_and_goes_on(recording: Recording) -> None:
+    with pytest.raises(LookupError), recording.telemetry.span("store.load", CLIENT):
+        raise LookupError("secret detail")
+    recorded = recording.one("store.load")
+    assert recorded.status.status_code is StatusCode.ERROR
+    assert recorded.status.description == "LookupError"
+
+
+def test_an_exception_marks_every_span_of_a_group_as_failed(recording: Recording) -> None:
+    with pytest.raises(LookupError), recording.telemetry.spans("timer.write", [CLIENT, CLIENT]):
+        raise LookupError
+    assert [span.status.status_code for span in recording.named("timer.write")] == [StatusCode.ERROR] * 2
+
+
+def test_a_span_may_be_ended_twice(recording: Recording) -> None:
+    with recording.telemetry.begin("ws.receive") as span:
+        span.end()
+    recording.one("ws.receive")
+
+
+def test_what_is_current_elsewhere_is_not_the_parent(recording: Recording) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    with provider.get_tracer("other").start_as_current_span("somebody else's"):
+        recording.telemetry.begin("ws.receive").end()
+        recording.telemetry.batch_span("store.save", [CLIENT, CLIENT]).end()
+    provider.shutdown()
+    assert recording.one("ws.receive").parent is None
+    assert recording.one("store.save").parent is None

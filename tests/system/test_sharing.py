@@ -178,3 +178,32 @@ async def test_everybody_converges_to_the_last_state_under_many_writers(connect:
                     await asyncio.sleep(0.01)
             seen = [m["timer"]["version"] for m in client.received if m.get("type") == "timer"]
             assert seen == sorted(seen), "a version went back"
+
+
+async def test_a_share_right_behind_the_update_that_makes_the_timer_finds_it(connect: Connect, unique: Unique) -> None:
+    async with connect("alice", "phone") as alice, connect("bob", "phone") as bob:
+        for number in range(10):
+            tea = unique(f"tea{number}")
+            await alice.send(type="timer", action="update", timer={"id": tea})
+            await alice.done(type="share", action="add", timerId=tea, sharedWithUser=bob.user)
+            await bob.expect(lambda m, tea=tea: m.get("type") == "share" and m["timerId"] == tea)  # type: ignore[misc]
+
+
+async def test_an_id_that_was_not_made_is_nobodys(connect: Connect, unique: Unique) -> None:
+    tea = unique("tea")
+    async with connect("alice", "phone") as alice, connect("eve", "phone") as eve:
+        refused = await eve.ask(type="timer", action="update", timer={"id": tea}, baseVersion=7)
+        assert refused["code"] == 404
+        await alice.done(type="timer", action="update", timer={"id": tea})
+
+
+async def test_live_timers_are_in_the_snapshot_however_many_were_stopped(connect: Connect, unique: Unique) -> None:
+    async with connect("alice", "phone") as alice, connect("bob", "phone") as bob:
+        for number in range(40):
+            await alice.send(type="timer", action="update", timer={"id": unique(f"old{number}")})
+            await alice.done(type="timer", action="stop", timerId=unique(f"old{number}"))
+        await _start(alice, unique("live"))
+        await alice.done(type="share", action="add", timerId=unique("live"), sharedWithUser=bob.user)
+    for user in ("alice", "bob"):
+        async with connect(user, "phone") as client:
+            assert [timer["id"] for timer in client.snapshot["timers"]] == [unique("live")]

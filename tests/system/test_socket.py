@@ -350,3 +350,30 @@ async def test_deliveries_go_on_after_each_service_was_killed_and_started_again(
             assert reply["status"] == "processed", (name, reply)
             timer = await other.update(tea, within=10)
             assert (timer["name"], timer["version"]) == (str(round_number), reply["version"])
+
+
+async def test_no_token_is_ever_in_a_log(own_cluster: Start, unique: Unique) -> None:
+    cluster: Cluster = await own_cluster(BUBBLE_LOG_LEVEL="debug")
+    good, bad = token(unique("alice")), "SECRETTOKEN"
+    async with Client(cluster.edge_port, unique("alice"), "phone", token=good) as client:
+        await client.ask(type="auth", token=bad)
+    await _refused_with(cluster.edge_port, f"token={bad}")
+    for request in (f"GET /ws?token={bad}\x01 HTTP/1.1", f"GET /ws HTTP/1.1\r\nAuthorization: Bearer {bad}\x01"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", cluster.edge_port)
+        writer.write(f"{request}\r\nHost: x\r\n\r\n".encode())
+        await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    await cluster.stop()
+    for process in cluster.processes.values():
+        assert bad not in process.log_text()
+        assert good not in process.log_text()
+
+
+async def test_one_sync_at_a_time(connect: Connect) -> None:
+    async with connect("alice", "phone") as alice:
+        for number in range(5):
+            await alice.send(type="sync", versions={}, messageId=f"s{number}")
+        replies = [await alice.expect(lambda m: m.get("messageId", "").startswith("s")) for _ in range(5)]
+        assert replies[0]["type"] == "snapshot"
+        assert {reply["code"] for reply in replies[1:] if "code" in reply} == {429}
+        await alice.ask(type="sync", versions={})

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
+import grpc
 import pytest
 
 from runtime.batcher import Batcher
 from runtime.errors import Overloaded
+from tests.servicers.harness import rpc_error
 
 
 class Sink:
@@ -216,3 +218,30 @@ async def test_a_closed_batcher_takes_no_more_and_may_be_closed_again() -> None:
     await batcher.close()
     with pytest.raises(Overloaded, match="shutting down"):
         batcher.submit(1, "a")
+
+
+async def test_nobodys_item_fails_for_anothers() -> None:
+    async def send(items: Sequence[int]) -> Sequence[int]:
+        if 13 in items:
+            raise rpc_error(grpc.StatusCode.INTERNAL)
+        return items
+
+    batcher: Batcher[int, int] = Batcher(send, name="test", lanes=1)
+    futures = [batcher.submit(item, "a") for item in range(20)]
+    results = await asyncio.gather(*futures, return_exceptions=True)
+    assert [item for item, result in enumerate(results) if isinstance(result, Exception)] == [13]
+
+
+async def test_what_has_waited_too_long_is_refused_without_being_sent() -> None:
+    sink = Sink()
+    batcher: Batcher[int, int] = Batcher(sink.send, name="test", lanes=1, max_wait=0.05)
+    sink.gate.clear()
+    first = batcher.submit(1, "a")
+    await turns()
+    late = batcher.submit(2, "a")
+    await asyncio.sleep(0.06)  # longer than it may wait
+    sink.gate.set()
+    assert await first == 2
+    with pytest.raises(Overloaded):
+        await late
+    assert sink.batches == [[1]]

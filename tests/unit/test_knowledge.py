@@ -608,3 +608,30 @@ def test_whatever_order_answers_and_deliveries_come_in_a_client_that_writes_miss
         world.act(action, number)
     world.settle()
     world.check()
+
+
+# --- rights that were taken away, and snapshots in the middle -------------------------------------------------------------
+
+
+def test_an_answer_that_comes_after_a_removal_does_not_undo_it() -> None:
+    knowledge = ready(MEMBER, view(5, 5))
+    assert knowledge.revoke("tea", 6)
+    assert not knowledge.wrote(state(7, 5), 7, 5, waiting=False)
+    assert knowledge.is_revoked("tea")
+    assert knowledge.offer(state(7, 5)) is Verdict.LOAD
+
+
+def test_what_comes_while_a_later_snapshot_is_read_is_told_after_it() -> None:
+    knowledge = ready(OWNER, view(1, 1))
+    knowledge.stage()
+    assert knowledge.offer(state(3, 1)) is Verdict.WAIT
+    views, staged = knowledge.snapshot(snapshot_of(view(2, 1)), [])
+    assert [each.timer.version for each in views] == [2]
+    assert [knowledge.offer(each) for each in staged] == [Verdict.SEND]
+
+
+def test_nothing_is_lost_when_a_later_snapshot_can_not_be_read() -> None:
+    knowledge = ready(OWNER, view(1, 1))
+    knowledge.stage()
+    knowledge.offer(state(2, 1))
+    assert [knowledge.offer(each) for each in knowledge.unstage()] == [Verdict.SEND]

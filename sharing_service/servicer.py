@@ -1,6 +1,5 @@
 """The sharing service's RPCs: validate, load, apply, save, answer; then leave it to the relay."""
 
-
 import grpc
 
 from proto.event.v1 import event_pb2

@@ -24,7 +24,7 @@ lint: $(VENV)/dev proto-check ## Format, lint, types, import directions, protos
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m compileall -q $(SOURCES) proto tests
-	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund && node_modules/.bin/buf lint; \
+	@if command -v npm >/dev/null; then npm install --no-save --silent --no-audit --no-fund && node_modules/.bin/buf lint; \
 	else echo "buf lint left out: there is no npm here"; fi
 
 proto: $(VENV)/dev ## Generate the Python code of the protos

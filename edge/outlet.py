@@ -47,7 +47,7 @@ class Outlet:
         return place
 
     def send_state(self, timer_id: str, frame: bytes) -> None:
-        """Adds a timer's state, in the place of an older one that waits."""
+        """Adds a timer's state; an older one that waits is not sent any more."""
         self._mailbox.put_state(timer_id, frame)
         self._mark()
 

@@ -178,7 +178,7 @@ class Session:
         return True
 
     def send_state(self, timer_id: str, frame: bytes) -> None:
-        """Sends a timer's state, in the place of an older one that waits."""
+        """Sends a timer's state; an older one that waits is not sent any more."""
         self.outlet.send_state(timer_id, frame)
         self.acks_due += 1
 

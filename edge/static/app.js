@@ -93,15 +93,19 @@ function onDelivery(frame) {
 function take(frame) {
   if (frame.type === 'timer' && frame.action === 'stop') {
     const stopped = timers.stop(frame.timerId, frame.version);
-    return stopped ? `${titleOf(stopped)} was stopped by ${frame.stoppedBy === me ? 'you' : frame.stoppedBy}.` : null;
+    return stopped ? `${titleOf(stopped)} was stopped by ${nameOf(frame.stoppedBy)}.` : null;
   }
   if (frame.type === 'share' && frame.action === 'remove') {
     const removed = timers.forget(frame.timerId);
     return removed ? `${titleOf(removed)} is no longer shared with you.` : null;
   }
   const change = timers.merge(frame.timer);
-  if (frame.type !== 'share') return describeUpdate(change, clock.now());
+  if (frame.type !== 'share') return describeUpdate(change, clock.now(), nameOf(frame.changedBy));
   return change.before ? null : `${frame.sharedBy} shares ${titleOf(frame.timer)} with you.`;
+}
+
+function nameOf(user) {
+  return user === me ? 'you' : user;
 }
 
 /** In development mode, sessions go on: a new token is fetched before the old one expires. */

@@ -8,8 +8,8 @@ export function titleOf(timer) {
   return `“${timer?.name || 'Unnamed'}”`;
 }
 
-/** What a delivered update changed, in a sentence; null when there is nothing worth telling. */
-export function describeUpdate({ before, after }, now) {
+/** What a delivered update changed, in a sentence; null when there is nothing worth telling. by: who did it, if known. */
+export function describeUpdate({ before, after }, now, by = '') {
   if (!after) return null;
   const title = titleOf(after);
   if (!before) return `${title} is new.`;
@@ -19,20 +19,20 @@ export function describeUpdate({ before, after }, now) {
   if (left.length) return `${left.join(', ')} no longer sees ${title}.`;
   if (after.version === before.version) return null;
   if (after.name !== before.name) return `${titleOf(before)} is now called ${title}.`;
-  return describeState(before, after, now);
+  return describeState(before, after, now, by && ` by ${by}`);
 }
 
-function describeState(before, after, now) {
+function describeState(before, after, now, by) {
   const [was, is] = [stateOf(before, now), stateOf(after, now)];
   const title = titleOf(after);
-  if (is === 'running' && was === 'paused') return `${title} was resumed.`;
-  if (is === 'running' && was !== 'running') return `${title} was started.`;
-  if (is === 'paused' && was === 'running') return `${title} was paused.`;
+  if (is === 'running' && was === 'paused') return `${title} was resumed${by}.`;
+  if (is === 'running' && was !== 'running') return `${title} was started${by}.`;
+  if (is === 'paused' && was === 'running') return `${title} was paused${by}.`;
   const longer = is === 'ready'
     ? (parseDuration(after.totalDuration) ?? 0) - (parseDuration(before.totalDuration) ?? 0)
     : timeLeft(after, now) - timeLeft(before, now);
-  if (longer >= 1000) return `${title} got ${formatSpan(Math.round(longer / 1000) * 1000)} more.`;
-  return longer <= -1000 ? `${title} was shortened.` : null;
+  if (longer >= 1000) return `${title} got ${formatSpan(Math.round(longer / 1000) * 1000)} more${by}.`;
+  return longer <= -1000 ? `${title} was shortened${by}.` : null;
 }
 
 const ERRORS = {

@@ -22,6 +22,11 @@ test('each change of a timer is told in a sentence', () => {
   assert.equal(tell(ready, { ...ready, sharedWith: [] }), 'bob no longer sees “Tea”.');
 });
 
+test('who did it is told where it is known', () => {
+  const change = { before: running, after: { ...paused, version: 9 } };
+  assert.equal(describeUpdate(change, NOW, 'bob'), '“Tea” was paused by bob.');
+});
+
 test('a state that comes twice is no news, and neither is one that a stop overtook', () => {
   assert.equal(describeUpdate({ before: running, after: running }, NOW), null);
   assert.equal(describeUpdate({ before: undefined, after: undefined }, NOW), null);

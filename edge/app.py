@@ -92,7 +92,7 @@ class Edge:
         if why_not is not None:
             return _refusal(503, f"Not now: {why_not}", {"Retry-After": "1"})
         ws = web.WebSocketResponse(
-            autoping=False, compress=False, max_msg_size=MAX_FRAME, decode_text=False, timeout=2.0
+            autoping=False, autoclose=False, compress=False, max_msg_size=MAX_FRAME, decode_text=False, timeout=2.0
         )
         if not ws.can_prepare(request).ok:
             return _refusal(400, "This address takes WebSockets only")

@@ -41,6 +41,10 @@ _LINGER = 0.02  # seconds between two looks whether everything is answered
 class Conversation:
     """The requests of one connection, answered in their order."""
 
+    __slots__ = (
+        "_codec", "_hub", "_last_writes", "_places_with_timers", "_rate", "_replies", "_sequence", "_session", "_syncing",
+    )  # fmt: skip
+
     def __init__(self, session: "Session", hub: "Hub", codec: Codec) -> None:
         self._session = session
         self._hub = hub

@@ -11,7 +11,15 @@ PING = b"\x89\x00"
 _SHORT = Struct("!BB").pack
 _MEDIUM = Struct("!BBH").pack
 _LONG = Struct("!BBQ").pack
+_CODE = Struct("!H").pack
 _TEXT = 0x81  # FIN and opcode 1
+_CLOSE = 0x88  # FIN and opcode 8
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """The last frame (section 5.5.1). `reason` has at most 123 bytes as UTF-8."""
+    payload = _CODE(code) + reason.encode()
+    return _SHORT(_CLOSE, len(payload)) + payload
 
 
 def text_frame(payload: bytes) -> bytes:

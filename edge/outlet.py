@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from edge.frames import PING
+from edge.frames import PING, close_frame
 from edge.mailbox import Mailbox
 
 _WRITE_CHUNK = 64 * 1024  # bytes handed to a socket at once
@@ -81,6 +81,12 @@ class Outlet:
             return False
         self._transport.write(PING)
         return True
+
+    def goodbye(self, code: int, reason: str) -> None:
+        """Writes what the socket still takes, and a close frame behind it."""
+        self.write()
+        if not self._transport.is_closing():
+            self._transport.write(close_frame(code, reason))
 
     def clear(self) -> None:
         """Forgets all that waits."""

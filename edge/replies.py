@@ -1,6 +1,5 @@
 """Replies in the order of their requests, however long each takes. Pure: no I/O."""
 
-from collections import deque
 from collections.abc import Callable
 
 from runtime.telemetry import Span
@@ -25,7 +24,7 @@ class Replies:
 
     def __init__(self, emit: Callable[[Reply, bytes], None]) -> None:
         self._emit = emit
-        self._waiting: deque[Reply] = deque()
+        self._waiting: list[Reply] = []  # short, and a tenth of an empty deque: most connections are idle
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -42,7 +41,7 @@ class Replies:
         reply.frame = frame
         reply.has_timers = has_timers
         while self._waiting and (first := self._waiting[0].frame) is not None:
-            self._emit(self._waiting.popleft(), first)
+            self._emit(self._waiting.pop(0), first)
 
     def any_has_timers(self) -> bool:
         """Whether a snapshot waits behind an answer that is not there yet."""

@@ -30,11 +30,20 @@ SYNC_PATIENCE = 2.0
 """Seconds a client that said it would `sync` is waited for, before it gets everything."""
 
 _CLOSE_PATIENCE = 2.0  # seconds a peer may take to answer a close frame
+_LINGER = 0.02  # seconds between two looks whether the peer has closed
 _SNAPSHOT_ATTEMPTS = 3
 
 
 class Session:
     """The connection of one device."""
+
+    # There are thousands of these, mostly idle: 20 KB each is the budget, sockets and all.
+    __slots__ = (
+        "_asked_at", "_close_code", "_closing", "_codec", "_conversation", "_first_snapshot_place", "_got_snapshot",
+        "_greeted", "_heard_at", "_hub", "_opened_at", "_pinged_at", "_progress", "_reading", "_said_goodbye",
+        "_snapshots", "_socket", "_tasks", "acks_due", "connection_id", "device_id", "expires_at", "is_open",
+        "knowledge", "outlet", "user_id",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -60,17 +69,18 @@ class Session:
         self._hub = hub
         self._socket = socket
         self._codec = codec
-        self._resumes = resumes
         self._conversation = Conversation(self, hub, codec)
         self._snapshots = asyncio.Lock()
         self._greeted = False
-        self._got_snapshot = asyncio.Event()
+        self._got_snapshot = asyncio.Event() if resumes else None
         self._first_snapshot_place = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._progress: asyncio.Event | None = None
         self._opened_at = self._heard_at = self._asked_at = self._pinged_at = time.monotonic()
         self._close_code: CloseCode | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._reading = True
+        self._said_goodbye = False
 
     async def run(self) -> CloseCode:
         """Serves the connection until it ends, for whatever reason; returns that. The socket is free afterwards."""
@@ -78,13 +88,14 @@ class Session:
         try:
             if await self._register():
                 self.spawn(self._greet())
-                await self._read()
+            await self._read()
         except ConnectionError:
             pass  # the peer was gone when it was answered
         except Exception:
             log.exception("session crashed")
             self._close_code = self._close_code or CloseCode.INTERNAL
         finally:
+            self._reading = False
             self.is_open = False
             self._hub.sessions.remove(self)
             self._hub.presence.close(self.connection_id)
@@ -189,11 +200,13 @@ class Session:
         try:
             await self._hub.presence.open(self.user_id, self.device_id, self._claim)
         except TooManyConnections:
-            self._close_code = CloseCode.TOO_MANY_CONNECTIONS
+            self.close_soon(CloseCode.TOO_MANY_CONNECTIONS)
         except Exception as error:
             log_unexpected(error, "can't register")
-            self._close_code = CloseCode.UNAVAILABLE
-        return self._close_code is None
+            self.close_soon(CloseCode.UNAVAILABLE)
+        else:
+            return True
+        return False
 
     def _claim(self, connection_id: str) -> None:
         self.connection_id = connection_id
@@ -217,7 +230,7 @@ class Session:
             message_burst=settings.message_burst,
         )
         self.outlet.send(text_frame(self._codec.connected(welcome)))
-        if self._resumes:
+        if self._got_snapshot is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SYNC_PATIENCE):
                     await self._got_snapshot.wait()
@@ -244,7 +257,8 @@ class Session:
                     self._offer_again(self.knowledge.unstage())
                 raise
             self._greeted = True
-            self._got_snapshot.set()
+            if self._got_snapshot is not None:
+                self._got_snapshot.set()
             views, staged = self.knowledge.snapshot(snapshot, snapshot.gone_timer_ids)
             # Soon: after the snapshot, which goes into the mailbox now.
             asyncio.get_running_loop().call_soon(self._offer_again, staged)
@@ -258,27 +272,29 @@ class Session:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
+        """Reads until the peer closes. What comes after our goodbye is read, too, and thrown away: closing a socket with
+        unread bytes resets the connection, and the peer would never learn why.
+        """
         while True:
-            while self._conversation.is_full or self.outlet.over_since is not None:
-                if self._close_code is not None:
-                    return
+            while not self._said_goodbye and (self._conversation.is_full or self.outlet.over_since is not None):
                 # Not reading is the one thing that slows a client down.
                 self._progress = asyncio.Event()
                 await self._progress.wait()
             message = await self._socket.receive()
             self._heard_at = time.monotonic()
+            if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+                self._close_code = self._close_code or _close_code(message)
+                return
+            if self._said_goodbye:
+                continue
             if message.type is WSMsgType.TEXT:
                 self._asked_at = self._heard_at
                 self._conversation.receive(message.data, self._heard_at)
             elif message.type is WSMsgType.BINARY:
                 self._asked_at = self._heard_at
                 self._conversation.receive_binary(self._heard_at)
-            elif message.type is WSMsgType.PING:
-                if self._conversation.admits(self._heard_at):
-                    await self._socket.pong(message.data)
-            elif message.type is not WSMsgType.PONG:
-                self._close_code = self._close_code or _close_code(message)
-                return
+            elif message.type is WSMsgType.PING and self._conversation.admits(self._heard_at):
+                await self._socket.pong(message.data)
 
     # --- upkeep and end -----------------------------------------------------------------------------------------------
 
@@ -304,19 +320,26 @@ class Session:
             self._pinged_at = now
 
     async def _close_socket(self) -> None:
-        """Says goodbye, and frees the socket whether the peer answers or not."""
+        """Says goodbye, waits a little for the peer to say it, too, and frees the socket in any case.
+
+        The closing handshake is ours and not aiohttp's, which does not wait for the peer while somebody else reads.
+        """
         code = self._close_code or CloseCode.BYE
         try:
             if code is CloseCode.RESTARTING:
                 await self._conversation.finish(_CLOSE_PATIENCE)
+            self._said_goodbye = True
+            self.wake()
+            if not self._socket.closed:
+                self.outlet.goodbye(code.code, code.reason)
             async with asyncio.timeout(_CLOSE_PATIENCE):
-                if not self._socket.closed:
-                    self.outlet.write()
-                    await self._socket.close(code=code.code, message=code.reason.encode())
+                while self._reading:
+                    await asyncio.sleep(_LINGER)
                 await self.outlet.drained()
-        except (TimeoutError, ConnectionError):
+        except TimeoutError:
             pass
         finally:
+            # A polite close waits for ever for a peer that reads nothing.
             self.outlet.shut()
 
 

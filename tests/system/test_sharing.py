@@ -137,6 +137,7 @@ async def test_a_timer_that_is_created_anew_reaches_its_members_again(connect: C
     async with connect("alice", "phone") as alice, connect("bob", "phone") as bob:
         await _start(alice, tea)
         await alice.done(type="share", action="add", timerId=tea, sharedWithUser=bob.user)
+        await bob.expect(lambda m: m.get("type") == "share")
         stopped = await alice.done(type="timer", action="stop", timerId=tea)
         await bob.expect(lambda m: m.get("action") == "stop")
         anew = await alice.done(

@@ -37,7 +37,7 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             timer_pb2_grpc.TimerServiceStub(timers), sharing_pb2_grpc.SharingServiceStub(sharing), registrar
         )
         secret = token_secret(settings)
-        sessions = Sessions(settings)
+        sessions = Sessions()
         delivery = Delivery(sessions, backend, telemetry)
         stack.push_async_callback(delivery.close)
         presence = Presence(

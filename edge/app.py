@@ -80,7 +80,7 @@ class Edge:
         except Unauthorized as error:
             return _refusal(401, error.message)
         device_id = request.query.get("deviceId") or request.headers.get("DeviceId") or UNKNOWN_DEVICE
-        problem = text.problem_with(device_id, longest=text.MAX_ID)
+        problem = text.problem_with_id(device_id)
         if problem:
             return _refusal(400, f"deviceId {problem}")
         if not self._origin_is_fine(request):
@@ -136,7 +136,7 @@ class Edge:
             user_id = msgspec.json.decode(await request.read(), type=dict[str, str]).get("user", "")
         except msgspec.DecodeError:
             return _refusal(400, "Send a JSON object with `user`")
-        problem = text.problem_with(user_id, longest=text.MAX_ID, shortest=1)
+        problem = text.problem_with_id(user_id)
         if problem:
             return _refusal(400, f"user {problem}")
         token = make_token(user_id, self._secret, lifetime=_DEV_TOKEN_LIFETIME, settings=self._hub.settings)

@@ -81,7 +81,7 @@ class TokenVerifier:
         for claim in self._user_claims:
             user_id = claims.get(claim)
             if isinstance(user_id, str) and user_id:
-                if text.problem_with(user_id, longest=text.MAX_ID):
+                if text.problem_with_id(user_id):
                     raise Unauthorized("The token names an impossible user")
                 return user_id
         raise Unauthorized("The token names no user")

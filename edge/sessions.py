@@ -11,7 +11,6 @@ from edge.close_codes import CloseCode
 from edge.outlet import Outlet
 
 if TYPE_CHECKING:
-    from edge.config import EdgeSettings
     from edge.session import Session
 
 _POLL_CONGESTED = 0.05  # seconds between two looks at sockets that took no more bytes
@@ -22,8 +21,7 @@ _SWEEP = 1.0  # seconds between two looks at every session
 class Sessions:
     """The sessions by connection id, and what is done for all of them."""
 
-    def __init__(self, settings: "EdgeSettings") -> None:
-        self._settings = settings
+    def __init__(self) -> None:
         self._by_id: dict[str, Session] = {}
         self._all: set[Session] = set()
         self._dirty: list[Outlet] = []

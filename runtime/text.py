@@ -5,8 +5,8 @@ import re
 from runtime.errors import InvalidArgument
 
 MAX_ID = 128
-"""Bytes (as UTF-8) of a user's, device's, timer's or message's id. Three times a UUID; keeps every index key small, and lists
-of members."""
+"""Bytes (as UTF-8) of a user's, device's or timer's id; characters of a message's, which is kept nowhere. Three times a UUID;
+keeps every index key small, and lists of members."""
 
 MAX_NAME = 256
 """Characters in a timer's name. More than any screen shows."""

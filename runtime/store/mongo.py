@@ -65,7 +65,8 @@ def translated() -> Iterator[None]:
 
 
 async def compare_and_set(
-    collection: Collection, writes: Sequence[tuple[Document, int | None]], write_id_field: str = "write_id"
+    collection: Collection,
+    writes: Sequence[tuple[Document, int | None]],
 ) -> list[bool]:
     """Saves documents that carry `_id` and `version`, each only where the stored version is the one given with it.
 
@@ -79,7 +80,7 @@ async def compare_and_set(
     write_ids = []
     for document, expected in writes:
         write_ids.append(secrets.token_hex(8))
-        stamped = {**document, write_id_field: write_ids[-1]}
+        stamped = {**document, "write_id": write_ids[-1]}
         if expected is None:
             operations.append(InsertOne(stamped))
         else:
@@ -97,8 +98,8 @@ async def compare_and_set(
             saved = error.details["nMatched"] + error.details["nInserted"]
         if saved == len(writes):
             return [True] * len(writes)
-        found = collection.find({"_id": {"$in": [document["_id"] for document, _ in writes]}}, {write_id_field: 1})
-        current: Mapping[str, str] = {stored["_id"]: stored[write_id_field] async for stored in found}
+        found = collection.find({"_id": {"$in": [document["_id"] for document, _ in writes]}}, {"write_id": 1})
+        current: Mapping[str, str] = {stored["_id"]: stored["write_id"] async for stored in found}
     return [
         index not in duplicates and current.get(document["_id"]) == write_id
         for index, ((document, _), write_id) in enumerate(zip(writes, write_ids, strict=True))

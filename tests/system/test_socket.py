@@ -55,6 +55,7 @@ async def test_an_impossible_device_and_a_strange_origin_are_refused(cluster: Cl
     good = f"token={token('alice')}"
     assert await _refused_with(cluster.edge_port, f"{good}&deviceId=a%0Ab") == 400
     assert await _refused_with(cluster.edge_port, f"{good}&deviceId={'x' * 129}") == 400
+    assert await _refused_with(cluster.edge_port, f"{good}&deviceId={'%C3%BC' * 65}") == 400
     assert await _refused_with(cluster.edge_port, good, {"Origin": "https://evil.example"}) == 403
 
 

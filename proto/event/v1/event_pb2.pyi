@@ -70,7 +70,7 @@ class Timer(_message.Message):
     STOPPED_BY_FIELD_NUMBER: _builtins.int
     CHANGED_BY_FIELD_NUMBER: _builtins.int
     timer_id: _builtins.str
-    """The timer's id, chosen by the client that created it: 1 to 128 characters."""
+    """The timer's id, chosen by the client that created it: 1 to 128 bytes as UTF-8."""
     name: _builtins.str
     """The name; empty when none was given."""
     total_duration: _builtins.str

@@ -1,0 +1,60 @@
+"""Systems to be broken, and how long that goes on.
+
+`FAULT_ROUNDS`: rounds per system; 0 or unset: the short form, one of each kind. `FAULT_SEED`: repeats the faults and the
+people's choices of an earlier run (not its moments, which depend on the machine).
+"""
+
+import os
+import random
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+from pymongo import MongoClient
+
+from tests.faults.system import System
+
+
+@pytest.fixture(scope="session")
+def fault_rounds() -> int:
+    """How many rounds; 0: the short form."""
+    return int(os.environ.get("FAULT_ROUNDS", "0"))
+
+
+@pytest.fixture(scope="session")
+def fault_seed() -> int:
+    """Where chance begins."""
+    return int(os.environ.get("FAULT_SEED", "0")) or random.randrange(1, 1_000_000)
+
+
+SystemWith = Callable[..., AbstractAsyncContextManager[System]]
+
+
+@pytest.fixture
+def system_with(store_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> SystemWith:
+    """Starts a whole system with settings of its own: one of each process with SQLite, two and a spare with MongoDB."""
+
+    @asynccontextmanager
+    async def start(**settings: str) -> AsyncIterator[System]:
+        directory = tmp_path_factory.mktemp("faults")
+        if store_environment["BUBBLE_STORE"] == "sqlite":
+            async with System(directory, store_environment | settings) as running:
+                yield running
+            return
+        # A database of its own: what the referee compares with must be this system's alone.
+        name = f"bubble-test-{uuid.uuid4().hex[:12]}"
+        environment = store_environment | settings | {"BUBBLE_MONGODB_DATABASE": name}
+        async with System(directory, environment, replicas=2, spares=1) as running:
+            yield running
+        with MongoClient[dict[str, object]](environment["MONGODB_URI"]) as client:
+            client.drop_database(name)
+
+    return start
+
+
+@pytest.fixture
+async def system(system_with: SystemWith) -> AsyncIterator[System]:
+    """Such a system, with the usual settings."""
+    async with system_with() as running:
+        yield running

@@ -9,9 +9,9 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import pytest
-from pymongo import MongoClient
 
 from tests.faults.system import System
 
@@ -28,10 +28,20 @@ def fault_seed() -> int:
     return int(os.environ.get("FAULT_SEED", "0")) or random.randrange(1, 1_000_000)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker for all tests of a file with one store: they share a system, whose start is most of what they cost."""
+    here = Path(__file__).parent
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        if here in item.path.parents and parameters is not None and "store_environment" in parameters.params:
+            group = f"{item.path.stem}-{parameters.params['store_environment']}"
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 SystemWith = Callable[..., AbstractAsyncContextManager[System]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def system_with(store_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> SystemWith:
     """Starts a whole system with settings of its own: one of each process with SQLite, two and a spare with MongoDB."""
 
@@ -47,14 +57,12 @@ def system_with(store_environment: dict[str, str], tmp_path_factory: pytest.Temp
         environment = store_environment | settings | {"BUBBLE_MONGODB_DATABASE": name}
         async with System(directory, environment, replicas=2, spares=1) as running:
             yield running
-        with MongoClient[dict[str, object]](environment["MONGODB_URI"]) as client:
-            client.drop_database(name)
 
     return start
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def system(system_with: SystemWith) -> AsyncIterator[System]:
-    """Such a system, with the usual settings."""
+    """Such a system, with the usual settings; whoever breaks it mends it."""
     async with system_with() as running:
         yield running

@@ -30,6 +30,9 @@ class Database(Protocol):
     def pending(self) -> int:
         """How many outbox markers there are."""
 
+    def close(self) -> None:
+        """Lets go of it; one that was made for the test is dropped."""
+
 
 class SqliteDatabase:
     """The files of a data directory."""
@@ -50,6 +53,9 @@ class SqliteDatabase:
             for table in ("timers", "shares")
         )
 
+    def close(self) -> None:
+        pass
+
     def _rows(self, name: str, query: str) -> list[tuple[Any, ...]]:
         connection = sqlite3.connect(f"file:{self._directory / name}.sqlite?mode=ro", uri=True)
         try:
@@ -59,9 +65,10 @@ class SqliteDatabase:
 
 
 class MongoDatabase:
-    """A database on a MongoDB server."""
+    """A database on a MongoDB server, made for the test."""
 
     def __init__(self, uri: str, name: str) -> None:
+        self._name = name
         self._client: MongoClient[dict[str, Any]] = MongoClient(uri)
         self._database = self._client[name]
 
@@ -76,6 +83,10 @@ class MongoDatabase:
         return sum(
             self._database[name].count_documents({"pending_since_us": {"$gt": 0}}) for name in ("timers", "shares")
         )
+
+    def close(self) -> None:
+        self._client.drop_database(self._name)
+        self._client.close()
 
 
 def _stored(timer: Mapping[str, Any], share: Mapping[str, Any]) -> Stored:

@@ -83,6 +83,7 @@ class System:
             if process.pid is not None:
                 await process.kill()
         await self._stack.aclose()
+        self.database.close()
 
     async def start(self, name: str, **more: str) -> None:
         """Starts a process, with `more` settings for this run only."""

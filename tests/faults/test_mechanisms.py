@@ -178,3 +178,25 @@ async def test_an_old_copy_of_an_invitation_does_not_undo_the_removal_after_it(s
         await guest.expect(lambda m: m.get("type") == "share" and m["action"] == "remove")
         assert (await phone.done(**invitation))["sharedWith"] == []
         await guest.nothing_came()
+
+
+@pytest.mark.parametrize("kind", ["timer", "sharing"])
+async def test_with_one_of_two_replicas_stopped_the_other_one_does_all_the_work(
+    system: System, unique: Unique, kind: str
+) -> None:
+    names = system.running(kind)
+    if len(names) < 2:
+        pytest.skip("SQLite has one of each")
+    async with Client(system.edge_ports()[0], unique("ann"), "phone") as phone:
+        system.processes[names[0]].signal(signal.SIGSTOP)
+        try:
+            # While calls take turns between the two, every other one is answered with 503 after its deadline.
+            in_a_row = 0
+            async with asyncio.timeout(40):
+                while in_a_row < 20:
+                    answer = await phone.expect_reply_within(
+                        20, type="timer", action="update", timer={"id": unique(f"tea{in_a_row}")}
+                    )
+                    in_a_row = in_a_row + 1 if answer["status"] == "processed" else 0
+        finally:
+            system.processes[names[0]].signal(signal.SIGCONT)

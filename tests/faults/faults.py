@@ -1,6 +1,7 @@
 """What can go wrong, as data: each fault breaks something at once and mends it when its time is over."""
 
 import asyncio
+import itertools
 import random
 import resource
 import signal
@@ -175,11 +176,7 @@ _LINKS = (
 
 FAULTS = (
     *(_kill(kind) for kind in _KINDS),
-    _kill("edge", "timer"),
-    _kill("edge", "connection"),
-    _kill("timer", "connection"),
-    _kill("timer", "sharing"),
-    _kill("sharing", "connection"),
+    *(_kill(*pair) for pair in itertools.combinations(_KINDS, 2)),
     *(_stop(kind) for kind in _KINDS),
     *(_drain(kind) for kind in _KINDS),
     *(_cut(user, used) for user, used in _LINKS),

@@ -37,6 +37,7 @@ class Client(asyncio.Protocol):
         self._token = token
         self._resume = resume
         self._buffer = b""
+        self._fragments: list[bytes] = []
         self._open = False
 
     async def connect(self) -> None:
@@ -112,20 +113,27 @@ class Client(asyncio.Protocol):
                 start += 8
             if start + length > available:
                 break
-            self._frame(buffer[position] & 0x0F, buffer[start : start + length])
+            self._frame(buffer[position], buffer[start : start + length])
             position = start + length
         self._buffer = buffer[position:]
 
-    def _frame(self, opcode: int, payload: bytes) -> None:
-        if opcode == 9:
+    def _frame(self, first_byte: int, payload: bytes) -> None:
+        opcode = first_byte & 0x0F
+        if opcode <= 1:
+            if not first_byte & 0x80:  # there are more fragments of this message
+                self._fragments.append(payload)
+                return
+            if self._fragments:
+                payload = b"".join((*self._fragments, payload))
+                self._fragments.clear()
+            self.on_text(payload)
+            if not self.ready.done() and payload.startswith(b'{"type":"snapshot"'):
+                self.ready.set_result(None)
+        elif opcode == 9:
             self._write(b"\x8a\x80" + _NO_MASK)
         elif opcode == 8:
             self.close_code = int.from_bytes(payload[:2], "big")
             self._write(b"\x88" + bytes((0x80 | len(payload),)) + _NO_MASK + payload)
-        elif opcode == 1:
-            self.on_text(payload)
-            if not self.ready.done() and payload.startswith(b'{"type":"snapshot"'):
-                self.ready.set_result(None)
 
     def _write(self, data: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():

@@ -113,6 +113,7 @@ class Session:
         """Ends the session. The first reason counts."""
         if self._close_code is None and self.is_open:
             self._close_code = code
+            log.debug("closing", connection_id=self.connection_id, close_code=code.code)
             self._closing = asyncio.create_task(self._close_socket())
             self.wake()
 

@@ -32,6 +32,12 @@ class Process:
         self._process: asyncio.subprocess.Process | None = None
         self.port = 0
 
+    @property
+    def pid(self) -> int:
+        """Its number, once it was started."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Starts it, on the port it had before if any; returns when it listens."""
         position = self._log.stat().st_size if self._log.exists() else 0

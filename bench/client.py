@@ -24,7 +24,7 @@ class Client(asyncio.Protocol):
     ended. `ready` is set with the first snapshot, or gets the ConnectionError that came before.
     """
 
-    def __init__(self, url: str, user: str, token: str, *, resume: bool = False) -> None:
+    def __init__(self, url: str, user: str, token: str, *, device: str = "d", resume: bool = False) -> None:
         self.user = user
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.close_code: int | None = None
@@ -35,6 +35,7 @@ class Client(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._url = urlsplit(url)
         self._token = token
+        self._device = device
         self._resume = resume
         self._buffer = b""
         self._fragments: list[bytes] = []
@@ -73,7 +74,7 @@ class Client(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]  # uvloop's has no common ancestor
         resume = "&resume=1" if self._resume else ""
         self._write(
-            f"GET /ws?token={self._token}&deviceId=d-{self.user}{resume} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
+            f"GET /ws?token={self._token}&deviceId={self._device}-{self.user}{resume} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
         )

@@ -113,7 +113,13 @@ class Session:
         """Ends the session. The first reason counts."""
         if self._close_code is None and self.is_open:
             self._close_code = code
-            log.debug("closing", connection_id=self.connection_id, close_code=code.code)
+            over = self.outlet.over_since
+            log.debug(
+                "closing",
+                connection_id=self.connection_id,
+                close_code=code.code,
+                seconds_over_backlog=None if over is None else round(time.monotonic() - over, 2),
+            )
             self._closing = asyncio.create_task(self._close_socket())
             self.wake()
 

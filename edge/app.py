@@ -26,7 +26,8 @@ STATIC = Path(__file__).parent / "static"
 UNKNOWN_DEVICE = "unknown"
 
 _SOCKET_BUFFER = 64 * 1024
-"""Bytes the kernel may keep for one connection. Without this bound it hides megabytes of a slow reader's backlog."""
+"""Bytes the kernel may keep for one connection, each way. Without this bound it hides megabytes of a slow reader's backlog,
+and keeps megabytes that we do not read from somebody who sends too much."""
 
 _DEV_TOKEN_LIFETIME = 12 * 3_600.0
 
@@ -195,6 +196,7 @@ def _bound_kernel_buffers(transport: asyncio.Transport) -> None:
     if sock is None:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _SOCKET_BUFFER // 4)

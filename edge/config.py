@@ -97,7 +97,7 @@ class EdgeSettings(ProcessSettings):
         10,
         gt=0,
         validation_alias="BUBBLE_BACKLOG_PATIENCE",
-        description="seconds a reader may be over that before it is cut",
+        description="seconds a reader may be over that, and take less than that, before it is cut",
     )
 
     @model_validator(mode="after")

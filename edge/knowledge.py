@@ -24,23 +24,22 @@ MAX_STAGED = 4_000
 class TimerState:
     """A timer's state on its way to many clients: encoded once per dialect."""
 
-    __slots__ = ("_frames", "_server_time_us", "audience_version", "event_id", "owner_id", "stopped", "version", "view")
+    __slots__ = (
+        "_frames", "_server_time_us", "audience_version", "event_id", "owner_id", "stopped", "timer_id", "version", "view",
+    )  # fmt: skip
 
     def __init__(self, view: event_pb2.TimerView, event_id: str, server_time_us: int) -> None:
         timer, audience = view.timer, view.audience
         self.view = view
         self.event_id = event_id
+        # Once: protobuf makes a new text at each look, and every connection keeps one as a key.
+        self.timer_id = timer.timer_id
         self.version = timer.version
         self.audience_version = audience.version
         self.owner_id = audience.owner_id
         self.stopped = timer.run_state == event_pb2.RUN_STATE_STOPPED
         self._server_time_us = server_time_us
         self._frames: dict[tuple[Codec, bool], bytes] = {}
-
-    @property
-    def timer_id(self) -> str:
-        """The timer."""
-        return self.view.timer.timer_id
 
     def visible_to(self, user_id: str) -> bool:
         """Whether a user is in the audience."""

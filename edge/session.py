@@ -30,7 +30,6 @@ SYNC_PATIENCE = 2.0
 """Seconds a client that said it would `sync` is waited for, before it gets everything."""
 
 _CLOSE_PATIENCE = 2.0  # seconds a peer may take to answer a close frame
-_LINGER = 0.02  # seconds between two looks whether the peer has closed
 _SNAPSHOT_ATTEMPTS = 3
 
 
@@ -40,8 +39,8 @@ class Session:
     # There are thousands of these, mostly idle: 20 KB each is the budget, sockets and all.
     __slots__ = (
         "_asked_at", "_close_code", "_closing", "_codec", "_conversation", "_first_snapshot_place", "_got_snapshot",
-        "_greeted", "_heard_at", "_hub", "_opened_at", "_pinged_at", "_progress", "_reading", "_said_goodbye",
-        "_snapshots", "_socket", "_tasks", "acks_due", "connection_id", "device_id", "expires_at", "is_open",
+        "_greeted", "_heard_at", "_hub", "_opened_at", "_pinged_at", "_progress", "_read_out", "_reading",
+        "_said_goodbye", "_snapshots", "_socket", "_tasks", "acks_due", "connection_id", "device_id", "expires_at", "is_open",
         "knowledge", "outlet", "user_id",
     )  # fmt: skip
 
@@ -79,6 +78,7 @@ class Session:
         self._opened_at = self._heard_at = self._asked_at = self._pinged_at = time.monotonic()
         self._close_code: CloseCode | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._read_out: asyncio.Future[None] | None = None
         self._reading = True
         self._said_goodbye = False
 
@@ -96,6 +96,8 @@ class Session:
             self._close_code = self._close_code or CloseCode.INTERNAL
         finally:
             self._reading = False
+            if self._read_out is not None:
+                self._read_out.set_result(None)
             self.is_open = False
             self._hub.sessions.remove(self)
             self._hub.presence.close(self.connection_id)
@@ -111,6 +113,13 @@ class Session:
         """Ends the session. The first reason counts."""
         if self._close_code is None and self.is_open:
             self._close_code = code
+            over = self.outlet.over_since
+            log.debug(
+                "closing",
+                connection_id=self.connection_id,
+                close_code=code.code,
+                seconds_over_backlog=None if over is None else round(time.monotonic() - over, 2),
+            )
             self._closing = asyncio.create_task(self._close_socket())
             self.wake()
 
@@ -183,7 +192,7 @@ class Session:
         self.outlet.drop_state(timer_id)
         if self.outlet.waits(self._first_snapshot_place) or self._conversation.snapshot_waits():
             # The timer may be in a snapshot that has not been written yet. A client so slow starts anew.
-            self.outlet.clear()
+            self.outlet.abandon()
             self.give_up()
             return False
         return True
@@ -304,7 +313,8 @@ class Session:
         over_since = self.outlet.over_since
         if over_since is not None and now - over_since > settings.backlog_patience:
             return CloseCode.TOO_SLOW
-        if now - self._heard_at > settings.ping_timeout:
+        # A peer that is slow to take what we send gets to our pings late, if ever; taking is a sign of life, too.
+        if now - max(self._heard_at, self.outlet.took_at) > settings.ping_timeout:
             return CloseCode.HEARTBEAT_TIMEOUT
         if wall_clock >= self.expires_at:
             return CloseCode.TOKEN_EXPIRED
@@ -333,8 +343,9 @@ class Session:
             if not self._socket.closed:
                 self.outlet.goodbye(code.code, code.reason)
             async with asyncio.timeout(_CLOSE_PATIENCE):
-                while self._reading:
-                    await asyncio.sleep(_LINGER)
+                if self._reading:
+                    self._read_out = asyncio.get_running_loop().create_future()
+                    await asyncio.shield(self._read_out)
                 await self.outlet.drained()
         except TimeoutError:
             pass

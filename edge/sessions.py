@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _POLL_CONGESTED = 0.05  # seconds between two looks at sockets that took no more bytes
 _STRAGGLERS = 4.5  # seconds that sessions may take to end, after the last was told to
 _SWEEP = 1.0  # seconds between two looks at every session
+_SWEPT_AT_ONCE = 250
 
 
 class Sessions:
@@ -64,9 +65,13 @@ class Sessions:
             group.create_task(self._sweep_forever())
 
     async def drain(self, seconds: float) -> None:
-        """Tells every client to reconnect at a random moment within so many seconds, and closes it then."""
+        """Tells every client to reconnect at a random moment within so many seconds, and closes it then.
+
+        The moments are one in each of as many equal parts as there are sessions, so that no crowd comes together by chance.
+        """
         sessions = list(self)
-        moments = sorted(random.uniform(0, seconds) for _ in sessions)
+        random.shuffle(sessions)
+        moments = [(place + random.random()) * seconds / len(sessions) for place in range(len(sessions))]
         for session, moment in zip(sessions, moments, strict=True):
             session.announce_restart(round(moment * 1_000))
         started = time.monotonic()
@@ -100,7 +105,9 @@ class Sessions:
         while True:
             await asyncio.sleep(_SWEEP)
             now, wall_clock = time.monotonic(), time.time()
-            for session in self:
+            for number, session in enumerate(self):
+                if number % _SWEPT_AT_ONCE == _SWEPT_AT_ONCE - 1:
+                    await asyncio.sleep(0)  # deliveries do not wait for thousands of looks
                 code = session.overdue(now, wall_clock)
                 if code is not None:
                     session.close_soon(code)

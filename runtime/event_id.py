@@ -9,3 +9,14 @@ def event_id(timer_id: str, *versions: int) -> str:
     Clients send it back in their acks, so it must fit where their own message ids do, whatever the timer is called.
     """
     return ".".join([*(f"{version:x}" for version in versions), f"{crc32(timer_id.encode()):08x}"])
+
+
+def made_at_us(name: str) -> int:
+    """When the newest of a name's versions was made, in microseconds since 1970 (versions are moments, see the protos);
+    0 when it is no such name.
+    """
+    *versions, _ = name.split(".", 3)
+    try:
+        return max((int(version, 16) for version in versions), default=0)
+    except ValueError:
+        return 0

@@ -17,7 +17,6 @@ from runtime import logs
 from runtime.clock import now_us
 from runtime.errors import BubbleError, brief
 from runtime.event_id import event_id
-from runtime.metrics import since_commit
 from runtime.telemetry import Telemetry
 
 log = logs.get(__name__)
@@ -144,7 +143,7 @@ class Delivery:
 def _count_written(committed_at_us: Sequence[int]) -> None:
     now = now_us()
     for moment in committed_at_us:
-        since_commit(metrics.WRITTEN, moment, now)
+        metrics.written(moment, now)
 
 
 @contextmanager

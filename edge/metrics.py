@@ -36,6 +36,11 @@ ATTACHED = Gauge("bubble_edge_streams_attached", "Replicas of the connection ser
 STREAMS = Gauge("bubble_edge_streams", "Replicas of the connection service that were found")
 LEASES_LOST = Counter("bubble_edge_leases_lost", "How often this edge lost its lease, and all connections with it")
 
+CLOCK_SKEW = Counter(
+    "bubble_clock_skew",
+    "Changes that arrived before they were committed, by the clocks of the machines: those differ",
+)
+
 WRITTEN, ACKED = CONVERGENCE.labels("written"), CONVERGENCE.labels("acked")
 
 _LATEST_ACK_US = 60_000_000  # an ack that comes later than this tells of its device, not of us
@@ -54,6 +59,15 @@ def watch(sessions: "Sessions", presence: "Presence", delivery: "Delivery") -> N
 def disconnected(code: CloseCode) -> None:
     """A connection has ended."""
     DISCONNECTS.labels(str(code.code), code.reason).inc()
+
+
+def written(committed_at_us: int, at_us: int) -> None:
+    """A change has been written to all connections that are to have it."""
+    if committed_at_us > at_us:
+        CLOCK_SKEW.inc()
+        WRITTEN.observe(0.0)
+    else:
+        WRITTEN.observe((at_us - committed_at_us) / 1_000_000)
 
 
 def acknowledged(event_id: str | None) -> None:

@@ -12,13 +12,14 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 
-from prometheus_client import REGISTRY, Counter, Gauge, disable_created_metrics
+from prometheus_client import REGISTRY, Gauge, disable_created_metrics
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from runtime.version import VERSION
 
-disable_created_metrics()  # when each series began: as many lines again, which nobody asks for
+# When each series began: as many lines again, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds. From a commit on a fast disk to twice the deadline of a call."""
@@ -99,11 +100,6 @@ CONVERGENCE = Histogram(
     buckets=LATENCIES,
 )
 
-CLOCK_SKEW = Counter(
-    "bubble_clock_skew",
-    "Changes that arrived before they were committed, by the clocks of the machines: those differ",
-)
-
 BUILD = Gauge(
     "bubble_build_info",
     "What runs here: always 1",
@@ -120,15 +116,6 @@ LAG = Histogram(
 def describe_process(service: str, *, build: str, store: str) -> None:
     """Tells what runs here. `build` and `store` may be empty."""
     BUILD.labels(service, VERSION, build, store, platform.python_version()).set(1)
-
-
-def since_commit(stage: Series, committed_at_us: int, now_us: int) -> None:
-    """Counts how long ago a change was committed, by the wall clocks of two machines: never less than nothing."""
-    if committed_at_us > now_us:
-        CLOCK_SKEW.inc()
-        stage.observe(0.0)
-    else:
-        stage.observe((now_us - committed_at_us) / 1_000_000)
 
 
 async def watch_loop(clock: Callable[[], float] = time.monotonic) -> None:

@@ -105,10 +105,10 @@ async def examine(further: Sequence[str]) -> list[Finding]:
 async def find(further: Sequence[str]) -> list[Target]:
     """Where the processes are."""
     # What these settings demand for other purposes (a way to check tokens, a database) does not matter here.
-    edge = EdgeSettings(BUBBLE_DEV=True)  # type: ignore[call-arg]  # by the name of the variable
+    edge = EdgeSettings(BUBBLE_DEV=True)
 
     def metrics_port(settings: type[TimerSettings | SharingSettings | ConnectionSettings]) -> int:
-        return settings(BUBBLE_STORE="sqlite").metrics_port  # type: ignore[call-arg]
+        return settings(BUBBLE_STORE="sqlite").metrics_port
 
     targets = [Target("edge", host, edge.port) for host in await _resolve([edge.host])]
     for name, addresses, port in (

@@ -15,8 +15,10 @@ def made_at_us(name: str) -> int:
     """When the newest of a name's versions was made, in microseconds since 1970 (versions are moments, see the protos);
     0 when it is no such name.
     """
-    *versions, _ = name.split(".", 3)
+    parts = name.split(".", 3)
     try:
-        return max((int(version, 16) for version in versions), default=0)
+        if len(parts) == 2:
+            return int(parts[0], 16)
+        return max(int(parts[0], 16), int(parts[1], 16)) if len(parts) == 3 else 0
     except ValueError:
         return 0

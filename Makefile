@@ -8,13 +8,16 @@ PYTEST_ARGS ?= -n 4 --dist loadgroup
 FAULT_ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-sabotage lint proto proto-check lock load clean
+.PHONY: help run doctor test test-faults test-sabotage lint proto proto-check lock load clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 run: $(VENV)/runtime ## The whole system on this machine; data in ./data; Ctrl-C stops it
 	@$(BIN)/python -m cli run
+
+doctor: $(VENV)/runtime ## What runs, how it is, and what is wrong
+	@$(BIN)/python -m cli doctor
 
 test: $(VENV)/dev ## All tests (those for MongoDB when MONGODB_URI is set); PYTEST_ARGS="-k name" for some
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from edge import metrics
 from edge.frames import PING, close_frame, fragments
 from edge.mailbox import Mailbox
 
@@ -39,6 +40,11 @@ class Outlet:
         self.took_at = float("-inf")
         """When, by the monotonic clock, a socket that had been full was last seen to take more: its peer was alive then."""
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait."""
+        return self._mailbox.size
+
     def send(self, frame: bytes) -> int:
         """Adds a message that must not be left out, as one frame; returns its place, for `waits`. A long one is sent in
         fragments, which a ping or a goodbye need not wait for.
@@ -53,7 +59,8 @@ class Outlet:
     def send_state(self, timer_id: str, frame: bytes) -> None:
         """Adds a timer's state; an older one that waits is not sent any more."""
         if self._accepting:
-            self._mailbox.put_state(timer_id, frame)
+            if self._mailbox.put_state(timer_id, frame):
+                metrics.CONFLATED.inc()
             self._mark()
 
     def drop_state(self, timer_id: str) -> None:

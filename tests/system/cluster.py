@@ -32,6 +32,7 @@ class Process:
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self.port = 0
+        self.metrics_port = 0
 
     @property
     def pid(self) -> int | None:
@@ -42,13 +43,14 @@ class Process:
     async def start(self, **more: str) -> None:
         """Starts it, on the port it had before if any; returns when it listens. `more`: settings of this run only."""
         position = self._log.stat().st_size if self._log.exists() else 0
-        variable = f"BUBBLE_{self.kind.upper()}_PORT"
+        prefix = f"BUBBLE_{self.kind.upper()}"
+        ports = {f"{prefix}_PORT": str(self.port), f"{prefix}_METRICS_PORT": str(self.metrics_port)}
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 MODULES[self.kind],
-                env=self._environment | more | {variable: str(self.port)},
+                env=self._environment | more | ports,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -57,8 +59,12 @@ class Process:
         event = "listening" if self.kind == "edge" else "serving"
         while time.monotonic() < deadline and self._process.returncode is None:
             for line in self.lines(position):
+                if line.get("event") == "metrics":
+                    self.metrics_port = line["port"]
                 if line.get("event") == event:
                     self.port = line["port"]
+                    if self.kind == "edge":
+                        self.metrics_port = self.port
                     return
             await asyncio.sleep(0.02)
         raise RuntimeError(f"{self.kind} did not start:\n{self.log_text()[-4_000:]}")

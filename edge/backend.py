@@ -29,12 +29,17 @@ class Backend:
         self._timers = timers
         self._sharing = sharing
         self._connections = connections
-        self._writes = Batcher(self._write, name="timers")
+        # What people send without end is refused when it would come too late; the rest is bounded by what the edge does.
+        self._writes = Batcher(self._write, name="timers", sheds=True)
         self._gets = Batcher(self._get, name="timers")
         self._snapshots = Batcher(self._snapshot, name="timers", max_batch=32)
-        self._changes = Batcher(self._change, name="sharing")
+        self._changes = Batcher(self._change, name="sharing", sheds=True)
         self._registrations = Batcher(self._register, name="connections")
         self._endings = Batcher(self._unregister, name="connections", lanes=1, max_batch=1_000, max_queue=100_000)
+
+    def admit_write(self, timer_id: str) -> None:
+        """Raises Overloaded when a command on this timer would be refused now."""
+        self._writes.admit(timer_id)
 
     def write(self, item: timer_pb2.WriteItem) -> asyncio.Future[timer_pb2.WriteResult]:
         """One command on a timer."""

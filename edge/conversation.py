@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edge.session import Session
 
 log = logs.get(__name__)
+_busy = logs.Sparing(log)
 
 MAX_OUTSTANDING = 64
 """Requests of one connection that may wait for their answers; no more are read meanwhile."""
@@ -147,11 +148,12 @@ class Conversation:
         item = request.item
         action = f"timer.{item.WhichOneof('command')}"
         reply = self._expect(request.message_id, request.traceparent, action, item.timer_id)
-        self._sequence += 1
-        item.operation_id = self._operation_id(request)  # of the item as the client sent it
-        item.origin.CopyFrom(self._origin())
-        item.traceparent = reply.span.traceparent
         try:
+            self._hub.backend.admit_write(item.timer_id)  # first: under overload, refusing must be cheap
+            self._sequence += 1
+            item.operation_id = self._operation_id(request)  # of the item as the client sent it
+            item.origin.CopyFrom(self._origin())
+            item.traceparent = reply.span.traceparent
             future = self._hub.backend.write(item)
         except Exception as error:
             self._fail(reply, error, item.timer_id)
@@ -292,8 +294,9 @@ class Conversation:
 
 
 def log_unexpected(error: BaseException, event: str, **fields: object) -> None:
-    """Logs an error unless it is one that clients cause."""
-    if not errors.is_expected(error):
+    """Logs an error unless it is one that clients cause; those of overload only now and then."""
+    refusal = errors.from_exception(error)
+    if refusal.code == 500:
         log.error(event, exc_info=error, **fields)
-    elif errors.from_exception(error).code == 503:
-        log.warning(event, error=brief(error), **fields)
+    elif refusal.code == 503:
+        _busy.warning(event, error=brief(error), **fields)

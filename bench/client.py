@@ -24,7 +24,7 @@ class Client(asyncio.Protocol):
     ended. `ready` is set with the first snapshot, or gets the ConnectionError that came before.
     """
 
-    def __init__(self, url: str, user: str, token: str, *, resume: bool = False) -> None:
+    def __init__(self, url: str, user: str, token: str, *, device: str = "d", resume: bool = False) -> None:
         self.user = user
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.close_code: int | None = None
@@ -35,8 +35,10 @@ class Client(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._url = urlsplit(url)
         self._token = token
+        self._device = device
         self._resume = resume
         self._buffer = b""
+        self._fragments: list[bytes] = []
         self._open = False
 
     async def connect(self) -> None:
@@ -72,7 +74,7 @@ class Client(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]  # uvloop's has no common ancestor
         resume = "&resume=1" if self._resume else ""
         self._write(
-            f"GET /ws?token={self._token}&deviceId=d-{self.user}{resume} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
+            f"GET /ws?token={self._token}&deviceId={self._device}-{self.user}{resume} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
         )
@@ -112,20 +114,27 @@ class Client(asyncio.Protocol):
                 start += 8
             if start + length > available:
                 break
-            self._frame(buffer[position] & 0x0F, buffer[start : start + length])
+            self._frame(buffer[position], buffer[start : start + length])
             position = start + length
         self._buffer = buffer[position:]
 
-    def _frame(self, opcode: int, payload: bytes) -> None:
-        if opcode == 9:
+    def _frame(self, first_byte: int, payload: bytes) -> None:
+        opcode = first_byte & 0x0F
+        if opcode <= 1:
+            if not first_byte & 0x80:  # there are more fragments of this message
+                self._fragments.append(payload)
+                return
+            if self._fragments:
+                payload = b"".join((*self._fragments, payload))
+                self._fragments.clear()
+            self.on_text(payload)
+            if not self.ready.done() and payload.startswith(b'{"type":"snapshot"'):
+                self.ready.set_result(None)
+        elif opcode == 9:
             self._write(b"\x8a\x80" + _NO_MASK)
         elif opcode == 8:
             self.close_code = int.from_bytes(payload[:2], "big")
             self._write(b"\x88" + bytes((0x80 | len(payload),)) + _NO_MASK + payload)
-        elif opcode == 1:
-            self.on_text(payload)
-            if not self.ready.done() and payload.startswith(b'{"type":"snapshot"'):
-                self.ready.set_result(None)
 
     def _write(self, data: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():

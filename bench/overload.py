@@ -17,9 +17,13 @@ import math
 import os
 import sqlite3
 import sys
+import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -27,7 +31,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from bench.client import Client, make_token, text_field
-from bench.system import System, running_system
+from bench.system import SECRET, Process, System
 
 _TICK = 0.004  # seconds between two looks at what is due
 _HELD_BACK = 4 * 1024  # bytes that a socket did not take: the device sends nothing more meanwhile
@@ -240,10 +244,10 @@ class Groups:
 class Probe:
     """A person nobody has seen before, with two devices: the change of one must reach the other at once."""
 
-    def __init__(self, system: System, timer_id: str) -> None:
+    def __init__(self, url: str) -> None:
         user = f"probe-{time.time_ns() % 10**9:x}"
-        token = make_token(system.url, system.secret, user)
-        self._devices = [_ProbeDevice(system.url, user, token, timer_id, number) for number in range(2)]
+        token = make_token(url, SECRET, user)
+        self._devices = [_ProbeDevice(url, user, token, device=f"p{number}") for number in range(2)]
 
     async def until_quick(self, within: float) -> float | None:
         """Seconds until an update was acknowledged and delivered within `_QUICK`; None: it never was."""
@@ -274,9 +278,8 @@ class Probe:
 
 
 class _ProbeDevice(Client):
-    def __init__(self, url: str, user: str, token: str, timer_id: str, number: int) -> None:
-        super().__init__(url, user, token + f"&deviceId=p{number}")  # the first deviceId of a query counts
-        self._timer_id = timer_id
+    def __init__(self, url: str, user: str, token: str, *, device: str) -> None:
+        super().__init__(url, user, token, device=device)
         self._number = 0
         self.acknowledged = self.told = asyncio.get_running_loop().create_future()
 
@@ -288,7 +291,7 @@ class _ProbeDevice(Client):
     def update(self, number: int) -> None:
         self.send(
             f'{{"type":"timer","action":"update","messageId":"p{number}",'
-            f'"timer":{{"id":"{self.user}-{self._timer_id}","name":"p{number}","totalDuration":"PT1M"}}}}'
+            f'"timer":{{"id":"{self.user}-t","name":"p{number}","totalDuration":"PT1M"}}}}'
         )
 
     def on_text(self, payload: bytes) -> None:
@@ -302,20 +305,20 @@ class _ProbeDevice(Client):
 class Watch:
     """What the processes are like, once a second."""
 
-    def __init__(self, system: System, count_pending: Callable[[], int]) -> None:
+    def __init__(self, system: System, edge: Process, count_pending: Callable[[], int]) -> None:
         self._system = system
+        self._edge = edge
         self._count_pending = count_pending
         self._started = time.perf_counter()
         self.memory: list[tuple[float, dict[str, int]]] = []
         self.pending: list[int] = []
         self.not_ready = 0
-        self.stuck_scrapes = 0
 
     async def run(self) -> None:
         """Looks until it is cancelled."""
         while True:
-            self.memory.append((time.perf_counter() - self._started, self._system.resident_bytes()))
-            self.not_ready += not await asyncio.to_thread(self._system.is_ready)
+            self.memory.append((time.perf_counter() - self._started, _resident(self._system)))
+            self.not_ready += not await asyncio.to_thread(_is_ready, self._edge)
             self.pending.append(await asyncio.to_thread(self._count_pending))
             await asyncio.sleep(1.0)
 
@@ -330,7 +333,7 @@ class Watch:
         }
 
 
-def _pending_counter(options: argparse.Namespace, system: System, database: str) -> Callable[[], int]:
+def _pending_counter(options: argparse.Namespace, directory: Path, database: str) -> Callable[[], int]:
     if options.store == "mongodb":
         collection = MongoClient[dict[str, Any]](os.environ["MONGODB_URI"])[database]["timers"]
 
@@ -341,7 +344,7 @@ def _pending_counter(options: argparse.Namespace, system: System, database: str)
                 return -1
 
         return count_documents
-    path = system.directory / "data" / "timers.sqlite"
+    path = directory / "data" / "timers.sqlite"
 
     def count_rows() -> int:
         try:
@@ -360,8 +363,10 @@ async def run(options: argparse.Namespace) -> int:
     database = f"bubble-bench-{os.getpid()}"
     settings = {"BUBBLE_STORE": options.store, "BUBBLE_MONGODB_DATABASE": database}
     try:
-        async with running_system(**settings) as system:
-            result = await _measure(options, system, _pending_counter(options, system, database))
+        with tempfile.TemporaryDirectory(prefix="bubble-bench-") as directory:
+            async with System(Path(directory), **settings) as system:
+                count_pending = _pending_counter(options, Path(directory), database)
+                result = await _measure(options, system, await system.edge("edge"), count_pending)
     finally:
         if options.store == "mongodb":
             with MongoClient[dict[str, Any]](os.environ["MONGODB_URI"]) as client:
@@ -371,27 +376,29 @@ async def run(options: argparse.Namespace) -> int:
     return 0 if result["held"] else 1
 
 
-async def _measure(options: argparse.Namespace, system: System, count_pending: Callable[[], int]) -> dict[str, Any]:
-    everybody = Groups(system.url, system.secret, groups=options.groups, size=options.size, timers=options.timers)
+async def _measure(
+    options: argparse.Namespace, system: System, edge: Process, count_pending: Callable[[], int]
+) -> dict[str, Any]:
+    everybody = Groups(edge.url, SECRET, groups=options.groups, size=options.size, timers=options.timers)
     _say(f"{len(everybody.devices)} devices in {options.groups} groups, {options.timers} timers each, {options.store}")
     await everybody.prepare(options.at_once)
     capacity = options.capacity or await everybody.closed_loop(options.window, options.warmup, options.calibrate)
     rate = capacity * options.times
     _say(f"takes {capacity:.0f}/s; {rate:.0f}/s for {options.seconds:.0f} s ...")
     everybody.forget_figures()
-    watch = Watch(system, count_pending)
+    watch = Watch(system, edge, count_pending)
     watching = asyncio.create_task(watch.run())
-    cpu_before = system.cpu_seconds()
+    cpu_before = _cpu_seconds(system)
     started = time.perf_counter()
     due, generator_late = await everybody.open_loop(rate, options.seconds)
     ended = time.perf_counter()
     elapsed = ended - started
-    cpu = {name: round((used - cpu_before[name]) / elapsed, 2) for name, used in system.cpu_seconds().items()}
+    cpu = {name: round((used - cpu_before[name]) / elapsed, 2) for name, used in _cpu_seconds(system).items()}
     under_way = everybody.unanswered
     in_time = sum(at <= ended for device in everybody.devices for at, _ in device.accepted)
     refused_in_time = sum(sum(device.refusals.values()) for device in everybody.devices)
     deliveries = sum(device.deliveries for device in everybody.devices)
-    probing = asyncio.create_task(Probe(system, "t").until_quick(_SETTLE_WITHIN))
+    probing = asyncio.create_task(Probe(edge.url).until_quick(_SETTLE_WITHIN))
     answered_after = await _until(lambda: not everybody.unanswered, _SETTLE_WITHIN)
     settled_after = None
     if await _until(lambda: not everybody.missing() and not everybody.disagreeing(), _SETTLE_WITHIN) is not None:
@@ -439,10 +446,10 @@ async def _measure(options: argparse.Namespace, system: System, count_pending: C
             "every_5_s": watch.pending[::5],
         },
         "not_ready_samples": watch.not_ready,
-        "memory": {name: watch.memory_of(name) for name in system.resident_bytes()},
+        "memory": {name: watch.memory_of(name) for name in _resident(system)},
         "cpu": cpu,
         "generator_late_ms": round(generator_late * 1_000),
-        "complaints": system.complaints(),
+        "complaints": _complaints(system),
     }
     result["held"] = bool(
         not silent
@@ -455,6 +462,34 @@ async def _measure(options: argparse.Namespace, system: System, count_pending: C
     )
     everybody.close()
     return result
+
+
+def _resident(system: System) -> dict[str, int]:
+    return {process.name: process.usage().resident for process in system.processes}
+
+
+def _cpu_seconds(system: System) -> dict[str, float]:
+    return {process.name: process.usage().cpu for process in system.processes}
+
+
+def _complaints(system: System) -> dict[str, int]:
+    """How often each warning or error is in the logs."""
+    counts = Counter(
+        f"{process.name}: {line.get('event')}"
+        for process in system.processes
+        for line in process.lines()
+        if line.get("level") not in ("debug", "info")
+    )
+    return dict(counts.most_common())
+
+
+def _is_ready(edge: Process) -> bool:
+    """Whether the edge says so within a second."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{edge.port}/readyz", timeout=1):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def _print_table(result: dict[str, Any]) -> None:

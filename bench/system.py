@@ -1,154 +1,150 @@
-"""A system of one's own for programs that measure: four processes on free ports, ended with the program."""
+"""The whole system as real processes on free ports of this machine, for programs that also restart and watch it."""
 
 import asyncio
 import json
 import os
-import secrets
 import signal
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
-_MODULES = {
-    "connection": "connection_service",
-    "sharing": "sharing_service",
-    "timer": "timer_service",
-    "edge": "edge",
-}
-_UP_WITHIN = 60.0  # seconds
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+SECRET = "a secret for measurements, of more than 32 bytes"  # noqa: S105  # of a system that lives for a minute
+_START_WITHIN = 30.0
+_STOP_WITHIN = 30.0
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+_SERVICES = {"connection": "connection_service", "sharing": "sharing_service", "timer": "timer_service"}
 
 
-class System:
-    """Made by `running_system`."""
+class Usage(NamedTuple):
+    """What a process has used: seconds of CPU since its start, bytes of memory now."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        self.directory = directory
-        self.secret = secrets.token_hex(32)
-        self.ports: dict[str, int] = {}
-        self._processes: dict[str, asyncio.subprocess.Process] = {}
-        self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("BUBBLE_", "OTEL_"))},
-            "BUBBLE_DATA_DIR": str(directory / "data"),
-            "BUBBLE_JWT_SECRET": self.secret,
-            "BUBBLE_DRAIN_SECONDS": "3",
-            "BUBBLE_MESSAGES_PER_SECOND": "0",  # what is measured is the system and not its limits of rates
-            **environment,
-        }
+    cpu: float
+    resident: int
+
+
+class Process:
+    """One process of the system."""
+
+    def __init__(self, name: str, module: str, environment: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self.port = 0
+        self._module = module
+        self._environment = environment
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
 
     @property
     def url(self) -> str:
-        """The edge's address."""
-        return f"ws://127.0.0.1:{self.ports['edge']}"
+        """Where an edge takes sockets."""
+        return f"ws://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Starts everything; returns when connections are taken."""
-        for name, module in _MODULES.items():
-            addresses = {f"BUBBLE_{other.upper()}_ADDRESS": f"127.0.0.1:{port}" for other, port in self.ports.items()}
-            with self._log(name).open("wb") as log:
-                self._processes[name] = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    module,
-                    env=self._environment | addresses | {f"BUBBLE_{name.upper()}_PORT": "0"},
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            self.ports[name] = await self._port_of(name)
-        await self._until(lambda: asyncio.to_thread(self.is_ready), "the edge is not ready")
+        """Starts it, on its old port if it had one; returns when it listens."""
+        position = self._log.stat().st_size if self._log.exists() else 0
+        variable = f"BUBBLE_{self.name.upper()}_PORT"
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                self._module,
+                env={**self._environment, variable: str(self.port)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_WITHIN
+        while time.monotonic() < deadline and self._process.returncode is None:
+            for line in self.lines(position):
+                if line.get("event") in ("listening", "serving"):
+                    self.port = line["port"]
+                    return
+            await asyncio.sleep(0.02)
+        raise RuntimeError(f"{self.name} did not start:\n{self._log.read_text()[-4_000:]}")
+
+    async def ready(self) -> None:
+        """Returns when an edge takes connections."""
+        while not await asyncio.to_thread(_is_ready, f"http://127.0.0.1:{self.port}/readyz"):
+            await asyncio.sleep(0.02)
+
+    def lines(self, position: int = 0) -> list[dict[str, Any]]:
+        """The whole lines of its log, from a position on."""
+        with self._log.open("rb") as log:
+            log.seek(position)
+            return [json.loads(line) for line in log.read().split(b"\n")[:-1] if line.startswith(b"{")]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._started.send_signal(number)
+
+    async def wait(self) -> int:
+        """Its exit code, when it has ended."""
+        return await asyncio.wait_for(self._started.wait(), _STOP_WITHIN)
 
     async def stop(self) -> None:
-        """Ends everything, the edge first."""
-        for process in reversed(self._processes.values()):
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    await asyncio.wait_for(process.wait(), 10)
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()
+        """Ends it, if it still runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            await self.wait()
 
-    def is_ready(self) -> bool:
-        """Whether the edge says so. Blocks for a second at most."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['edge']}/readyz", timeout=1):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
+    @property
+    def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._process
 
-    def resident_bytes(self) -> dict[str, int]:
-        """The memory of each process that lives (Linux only)."""
-        found = {}
-        for name, process in self._processes.items():
-            try:
-                found[name] = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * _PAGE
-            except (OSError, IndexError):
-                continue
-        return found
-
-    def cpu_seconds(self) -> dict[str, float]:
-        """What each process that lives has used so far (Linux only)."""
-        found = {}
-        for name, process in self._processes.items():
-            try:
-                fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            found[name] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        return found
-
-    def complaints(self) -> dict[str, int]:
-        """How often each warning or error is in the logs."""
-        counts: Counter[str] = Counter()
-        for name in self._processes:
-            for line in self._lines(name):
-                if line.get("level") not in ("debug", "info"):
-                    counts[f"{name}: {line.get('event')}"] += 1
-        return dict(counts.most_common())
-
-    def _log(self, name: str) -> Path:
-        return self.directory / f"{name}.log"
-
-    def _lines(self, name: str) -> list[dict[str, Any]]:
-        lines = self._log(name).read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-
-    async def _port_of(self, name: str) -> int:
-        event = "listening" if name == "edge" else "serving"
-        found: list[int] = []
-
-        async def listens() -> bool:
-            if self._processes[name].returncode is not None:
-                raise RuntimeError(f"{name} ended: {self._log(name).read_text()[-2_000:]}")
-            found.extend(line["port"] for line in self._lines(name) if line.get("event") == event)
-            return bool(found)
-
-        await self._until(listens, f"{name} did not start")
-        return found[0]
-
-    async def _until(self, condition: Any, otherwise: str) -> None:
-        deadline = time.monotonic() + _UP_WITHIN
-        while not await condition():
-            if time.monotonic() > deadline:
-                raise RuntimeError(otherwise)
-            await asyncio.sleep(0.05)
+    def usage(self) -> Usage:
+        """See `Usage`. Linux only."""
+        stat = Path(f"/proc/{self._started.pid}/stat").read_text().rpartition(")")[2].split()
+        return Usage((int(stat[11]) + int(stat[12])) / _CLOCK_TICKS, int(stat[21]) * os.sysconf("SC_PAGE_SIZE"))
 
 
-@asynccontextmanager
-async def running_system(**environment: str) -> AsyncIterator[System]:
-    """A system with these settings, for the length of the context, with its data in a directory that goes with it."""
-    with tempfile.TemporaryDirectory(prefix="bubble-bench-") as directory:
-        system = System(Path(directory), environment)
-        try:
-            await system.start()
-            yield system
-        finally:
-            await system.stop()
+class System:
+    """Three services and as many edges as asked for. Use as a context manager."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self._directory = directory
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("BUBBLE_", "OTEL_"))},
+            "BUBBLE_DATA_DIR": str(directory / "data"),
+            "BUBBLE_JWT_SECRET": SECRET,
+            "BUBBLE_MESSAGES_PER_SECOND": "0",
+            **environment,
+        }
+        self.processes: list[Process] = []
+
+    async def __aenter__(self) -> Self:
+        for name, module in _SERVICES.items():
+            await self._start(name, module, name)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for process in reversed(self.processes):
+            await process.stop()
+
+    async def edge(self, label: str, **environment: str) -> Process:
+        """Starts an edge; returns when it takes connections."""
+        self._environment |= environment
+        edge = await self._start("edge", "edge", label)
+        await edge.ready()
+        return edge
+
+    async def _start(self, name: str, module: str, label: str) -> Process:
+        addresses = {
+            f"BUBBLE_{process.name.upper()}_ADDRESS": f"127.0.0.1:{process.port}" for process in self.processes
+        }
+        process = Process(name, module, self._environment | addresses, self._directory / f"{label}.log")
+        self.processes.append(process)
+        await process.start()
+        return process
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False

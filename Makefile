@@ -4,10 +4,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := edge timer_service sharing_service connection_service runtime cli bench
-PYTEST_ARGS ?= -n 4
+PYTEST_ARGS ?= -n 4 --dist loadgroup
+FAULT_ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint proto proto-check lock load clean
+.PHONY: help run test test-faults test-sabotage lint proto proto-check lock load clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -17,6 +18,12 @@ run: $(VENV)/runtime ## The whole system on this machine; data in ./data; Ctrl-C
 
 test: $(VENV)/dev ## All tests (those for MongoDB when MONGODB_URI is set); PYTEST_ARGS="-k name" for some
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-faults: $(VENV)/dev ## The fault tests in full: FAULT_ROUNDS=50 rounds on each store, which takes some 10 minutes each
+	FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/python -m pytest -s tests/faults/test_faults.py
+
+test-sabotage: $(VENV)/dev ## Breaks each mechanism on purpose, to see that a test fails
+	$(BIN)/python -m tests.faults.sabotage
 
 lint: $(VENV)/dev proto-check ## Format, lint, types, import directions, protos
 	$(BIN)/ruff format --check $(SOURCES) tests

@@ -21,6 +21,7 @@ from proto.timer.v1 import timer_pb2_grpc
 from runtime import logs
 from runtime.grpc_client import open_channel
 from runtime.lifecycle import background, run
+from runtime.pulse import Pulse
 from runtime.telemetry import Telemetry
 
 log = logs.get(__name__)
@@ -47,10 +48,11 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             deliver=delivery.deliver,
             on_lease_lost=lambda: sessions.close_all(CloseCode.RESTARTING),
         )
-        hub = Hub(settings, TokenVerifier(settings, secret), sessions, backend, presence, delivery, telemetry)
+        pulse = Pulse()
+        hub = Hub(settings, TokenVerifier(settings, secret), sessions, backend, presence, delivery, telemetry, pulse)
         edge = Edge(hub, secret)
         stack.push_async_callback(presence.leave)
-        await stack.enter_async_context(background(presence.run(), sessions.run()))
+        await stack.enter_async_context(background(presence.run(), sessions.run(), pulse.run()))
         stack.push_async_callback(backend.close)
         runner = web.AppRunner(edge.application(), handle_signals=False, access_log=None, shutdown_timeout=1.0)
         await runner.setup()

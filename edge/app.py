@@ -169,6 +169,8 @@ async def _secure(request: web.Request, handler: Any) -> web.StreamResponse:
     except web.HTTPException as error:
         error.headers.update(_SECURITY_HEADERS)
         raise
+    except ConnectionError:
+        return _refusal(400, "The client has gone")  # which nobody reads: it went before it was answered
     except Exception:
         log.exception("request crashed", path=request.path)
         return _refusal(500, "Internal server error")

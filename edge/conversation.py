@@ -95,6 +95,9 @@ class Conversation:
         elif time.time() >= session.expires_at and not isinstance(request, Authenticate):
             self.refuse(ClientError(401, "The token has expired"), request.message_id)
             session.close_soon(CloseCode.TOKEN_EXPIRED)
+        elif self._hub.pulse.skipped(now) and isinstance(request, Write | Share):
+            # It may have waited in the socket while this edge was stopped, and its sender may have gone on elsewhere.
+            self.refuse(ClientError(503, "The edge was stopped for a while", retry_after_ms=1_000), request.message_id)
         else:
             self._handle(request)
 
@@ -150,8 +153,7 @@ class Conversation:
         reply = self._expect(request.message_id, request.traceparent, action, item.timer_id)
         try:
             self._hub.backend.admit_write(item.timer_id)  # first: under overload, refusing must be cheap
-            self._sequence += 1
-            item.operation_id = self._operation_id(request)  # of the item as the client sent it
+            item.operation_id = self._operation_id(request.message_id, item)  # of the item as the client sent it
             item.origin.CopyFrom(self._origin())
             item.traceparent = reply.span.traceparent
             future = self._hub.backend.write(item)
@@ -191,13 +193,14 @@ class Conversation:
         before = self._last_writes.get(request.timer_id)
         if before is not None:  # perhaps the one that makes the timer
             await asyncio.wait([before])
-        item = sharing_pb2.ChangeItem(
-            origin=self._origin(), timer_id=request.timer_id, traceparent=reply.span.traceparent
-        )
+        item = sharing_pb2.ChangeItem(timer_id=request.timer_id)
         if request.add:
             item.add_user_id = request.user_id
         else:
             item.remove_user_id = request.user_id
+        item.operation_id = self._operation_id(request.message_id, item)
+        item.origin.CopyFrom(self._origin())
+        item.traceparent = reply.span.traceparent
         result = await self._hub.backend.change(item)
         if result.HasField("error"):
             raise errors.from_item(result.error)
@@ -234,16 +237,17 @@ class Conversation:
             user_id=session.user_id, device_id=session.device_id, connection_id=session.connection_id
         )
 
-    def _operation_id(self, request: Write) -> str:
+    def _operation_id(self, message_id: str | None, item: timer_pb2.WriteItem | sharing_pb2.ChangeItem) -> str:
         """Names a command so that its repetition is recognised: by the client after a lost reply, with the same messageId and
-        the same content from the same device, or by our own channel.
+        the same content from the same device, or by our own channel. `item` as the client sent it.
         """
         session = self._session
-        if request.message_id is None:
+        if message_id is None:
+            self._sequence += 1
             return f"{session.connection_id}:{self._sequence}"
         device = session.connection_id if session.device_id == "unknown" else f"{session.user_id}\n{session.device_id}"
-        digest = hashlib.blake2b(f"{device}\n{request.message_id}\n".encode(), digest_size=12)
-        digest.update(request.item.SerializeToString(deterministic=True))
+        digest = hashlib.blake2b(f"{device}\n{message_id}\n".encode(), digest_size=12)
+        digest.update(item.SerializeToString(deterministic=True))
         return digest.hexdigest()
 
     # --- replies --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from edge.backend import Backend
 from edge.config import EdgeSettings
 from edge.presence import Presence
 from edge.sessions import Sessions
+from runtime.pulse import Pulse
 from runtime.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -25,3 +26,4 @@ class Hub:
     presence: Presence
     delivery: "Delivery"
     telemetry: Telemetry
+    pulse: Pulse

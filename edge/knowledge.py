@@ -4,7 +4,7 @@ Deliveries come at least once and in any order, from several replicas; this is w
 whose versions never go back, of timers it may see.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -81,6 +81,17 @@ class _Gone(NamedTuple):
     revoked: bool
 
 
+class Fresh(NamedTuple):
+    """What follows from a snapshot."""
+
+    views: list[event_pb2.TimerView]
+    """To be sent."""
+    gone: list[str]
+    """Timers that the client has no longer, those taken away while the snapshot was read included."""
+    staged: list[TimerState]
+    """What was kept until now, to be offered again."""
+
+
 class TooMuchStaged(Exception):
     """More came before the first snapshot than can be kept."""
 
@@ -127,12 +138,12 @@ class Knowledge:
 
     def offer_loaded(self, state: TimerState) -> Verdict:
         """A state that was read just now, for an event that asked for it: SEND, SEND_AS_SHARE or SKIP."""
+        if not state.visible_to(self._user_id):
+            return Verdict.SKIP  # the event that takes it away is on its way
         if self._staged is not None:
             return self._stage(self._staged, state)
         timer_id = state.timer_id
         known, gone = self._known.get(timer_id), self._gone.get(timer_id)
-        if not state.visible_to(self._user_id):
-            return Verdict.SKIP  # the event that takes it away is on its way
         if gone is not None and (
             state.version <= gone.version if not gone.revoked else state.audience_version <= gone.audience_version
         ):
@@ -201,38 +212,37 @@ class Knowledge:
         gone = self._gone.get(timer_id)
         return gone is not None and gone.revoked
 
-    def snapshot(
-        self, snapshot: timer_pb2.UserSnapshot, gone_ids: Iterable[str]
-    ) -> tuple[list[event_pb2.TimerView], list[TimerState]]:
-        """A snapshot that was read after the connection was announced.
-
-        Returns those of its views that the client must be sent, and what was kept until now, to be offered again.
-        """
+    def snapshot(self, snapshot: timer_pb2.UserSnapshot, claimed: Collection[str]) -> Fresh:
+        """A snapshot that was read after the connection was announced. `claimed`: the timers that the client says it has."""
         views = []
         for view in snapshot.views:
             timer_id = view.timer.timer_id
-            known, gone = self._known.get(timer_id), self._gone.get(timer_id)
+            known = self._known.get(timer_id)
             if known is not None and view.timer.version < known.version:
                 continue
-            if gone is not None and (
-                view.audience.version <= gone.audience_version if gone.revoked else view.timer.version <= gone.version
-            ):
-                continue
-            views.append(view)
+            if not self._outlived(timer_id, view.timer.version, view.audience.version):
+                views.append(view)
+        gone = list(snapshot.gone_timer_ids)
         for timer_id, versions in snapshot.versions.items():
-            gone = self._gone.get(timer_id)
-            if gone is not None and (
-                versions.audience_version <= gone.audience_version if gone.revoked else versions.version <= gone.version
-            ):
+            if self._outlived(timer_id, versions.version, versions.audience_version):
+                if timer_id in claimed:  # it may have it from an earlier connection, of which nothing is known here
+                    gone.append(timer_id)
                 continue
             self._gone.pop(timer_id, None)
             known = self._known.get(timer_id, _Known(0, 0))
             self._known[timer_id] = _Known(
                 max(known.version, versions.version), max(known.audience_version, versions.audience_version)
             )
-        for timer_id in gone_ids:
+        for timer_id in snapshot.gone_timer_ids:
             self._known.pop(timer_id, None)
-        return views, self.unstage()
+        return Fresh(views, gone, self.unstage())
+
+    def _outlived(self, timer_id: str, version: int, audience_version: int) -> bool:
+        """Whether the timer was stopped or taken away after it was read."""
+        gone = self._gone.get(timer_id)
+        if gone is None:
+            return False
+        return audience_version <= gone.audience_version if gone.revoked else version <= gone.version
 
     def _take(self, state: TimerState) -> Verdict:
         timer_id = state.timer_id

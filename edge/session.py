@@ -259,10 +259,10 @@ class Session:
             self._greeted = True
             if self._got_snapshot is not None:
                 self._got_snapshot.set()
-            views, staged = self.knowledge.snapshot(snapshot, snapshot.gone_timer_ids)
+            fresh = self.knowledge.snapshot(snapshot, item.known.keys())
             # Soon: after the snapshot, which goes into the mailbox now.
-            asyncio.get_running_loop().call_soon(self._offer_again, staged)
-            return self._codec.snapshot(views, list(snapshot.gone_timer_ids), message_id=message_id)
+            asyncio.get_running_loop().call_soon(self._offer_again, fresh.staged)
+            return self._codec.snapshot(fresh.views, fresh.gone, message_id=message_id)
 
     def _offer_again(self, states: list[TimerState]) -> None:
         for state in states:

@@ -5,6 +5,7 @@ a gRPC status, set by the interceptor in `runtime.grpc_server`. What a client re
 (`edge/errors.py`).
 """
 
+import time
 from collections.abc import Sized
 from typing import ClassVar
 
@@ -94,6 +95,12 @@ def check_size(items: Sized, most: int) -> None:
     """Raises InvalidArgument when a batch is too long."""
     if len(items) > most:
         raise InvalidArgument(f"At most {most} items in a batch")
+
+
+def check_in_time(deadline: float) -> None:
+    """Raises Unavailable after a moment of the monotonic clock."""
+    if time.monotonic() > deadline:
+        raise Unavailable("This took too long, and was not done")
 
 
 def may_be_one_items_fault(error: BaseException) -> bool:

@@ -9,6 +9,12 @@ CALL_DEADLINE = 5.0
 """Seconds a unary call may take, restarts of the other side included. Long enough for a restart (about 2 s), short enough
 for a person who waits for a reply."""
 
+KEEPALIVE_MS = 2_000
+KEEPALIVE_TIMEOUT_MS = 2_000
+"""A peer that is silent for the first is pinged, and given up when it does not answer for the second: calls then go to the
+other replicas. Below a call's deadline, since with one of two replicas stopped, every other call waits for that one; the
+servers permit it (`grpc_server`). gRPC answers pings on threads of its own, so a busy process is not taken for a dead one."""
+
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     # Retries are for restarts. Where more fails than succeeds they stop, or they would multiply the load of a service that
@@ -41,9 +47,9 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.enable_retries", 1),
     ("grpc.enable_http_proxy", 0),  # a proxy that the environment names is for the world outside
-    # A dead peer is found after 10 + 5 s; the servers permit it (`grpc_server`).
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # this one decides; by itself it is a minute
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # A restarted service is found within a second, and a new replica within ten.

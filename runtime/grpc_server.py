@@ -1,6 +1,7 @@
 """The gRPC server of every service: health that tells the truth, reflection, errors, keepalive, drain."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -11,8 +12,9 @@ from grpc_health.v1.health import aio as aio_health  # type: ignore[attr-defined
 from grpc_reflection.v1alpha import reflection
 
 from runtime import logs
-from runtime.errors import BubbleError, brief
-from runtime.grpc_client import MESSAGE_LIMIT
+from runtime.errors import BubbleError, Unavailable, brief
+from runtime.grpc_client import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, MESSAGE_LIMIT
+from runtime.pulse import Pulse
 
 log = logs.get(__name__)
 
@@ -24,12 +26,13 @@ CHECK_INTERVAL = 1.0
 
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server beside the first
-    # What the clients' keepalive needs (`grpc_client`): pings every 10 s, also when nothing is under way.
+    # What the clients' keepalive needs (`grpc_client`): pings every other second, also when nothing is under way.
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # this one decides; by itself it is a minute
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
@@ -90,7 +93,8 @@ async def serve(
     `register` adds the servicer. Port 0 takes a free one. On leaving: answers NOT_SERVING, takes no new calls, waits up to
     `drain_seconds` for those under way, then cuts them. Raises OSError when the port can't be had.
     """
-    server = grpc.aio.server(interceptors=[_ErrorInterceptor()], options=_OPTIONS)
+    pulse = Pulse()
+    server = grpc.aio.server(interceptors=[_Interceptor(pulse)], options=_OPTIONS)
     register(server)
     health_servicer = aio_health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -103,18 +107,25 @@ async def serve(
     running = GrpcServer(service, bound, server, health_servicer)
     await running.set_serving(False)
     await server.start()
-    watcher = asyncio.create_task(running.watch(check), name="health")
+    tasks = [asyncio.create_task(running.watch(check), name="health"), asyncio.create_task(pulse.run(), name="pulse")]
     try:
         yield running
     finally:
-        watcher.cancel()
-        await asyncio.gather(watcher, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await running.set_serving(False)
         await server.stop(drain_seconds)
 
 
-class _ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Maps what a handler raises to a gRPC status: our own errors by their kind, everything else to a bare INTERNAL."""
+class _Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """Maps what a handler raises to a gRPC status: our own errors by their kind, everything else to a bare INTERNAL.
+
+    Calls that may have waited while this process was stopped are refused: their callers repeat what they still want.
+    """
+
+    def __init__(self, pulse: Pulse) -> None:
+        self._pulse = pulse
 
     async def intercept_service(
         self,
@@ -130,6 +141,8 @@ class _ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
 
             async def answer(request: Any, context: Context) -> Any:
                 try:
+                    if self._pulse.skipped(time.monotonic()):
+                        raise Unavailable("This process was stopped for a while")
                     return await unary(request, context)
                 except Exception as error:  # mapped, and logged whole when it is not ours
                     await _abort(context, method, error)

@@ -4,8 +4,9 @@ from enum import Enum, auto
 
 import msgspec
 
-from runtime import text
+from runtime import operations, text
 from runtime.errors import InvalidArgument, LimitReached, Overloaded, PermissionDenied
+from runtime.operations import Operation, Operations
 
 MAX_UNDELIVERED = 1_000
 """Members whose coming or going is still to be delivered. More can't come to be unless deliveries fail for long."""
@@ -41,6 +42,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     origin: Origin = Origin("")
+    operations: Operations = ()
     traceparent: str = ""
     pending_since_us: int = 0
 
@@ -52,6 +54,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
     add: bool
     origin: Origin
+    operation_id: str = ""
     traceparent: str = ""
 
 
@@ -63,6 +66,9 @@ def validate(change: Change) -> None:
         ("userId", change.origin.user_id),
     ):
         text.check_id(field, value)
+    problem = text.problem_with(change.operation_id, longest=operations.MAX_ID)
+    if problem:
+        raise InvalidArgument(f"operationId {problem}", field="operationId")
 
 
 def claim(timer_id: str, user_id: str, now_us: int) -> Share:
@@ -78,11 +84,14 @@ def role(share: Share, user_id: str) -> Role:
 
 
 def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Share:
-    """The share after a valid change: the same object when it is so already.
+    """The share after a valid change: the same object when it is so already, or when the change is a repeated one (whatever
+    came after the first time: a removal is not undone by an old copy of the invitation before it).
 
     The version of a changed share is `max(now_us, version + 1)`. `max_members` 0 means no limit. Raises PermissionDenied,
     InvalidArgument, LimitReached.
     """
+    if operations.find(share.operations, change.operation_id):
+        return share  # before its sender's rights are looked at: who has left may repeat that
     actor = change.origin.user_id
     leaves = not change.add and actor == change.user_id
     actors_role = role(share, actor)
@@ -101,13 +110,20 @@ def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Sha
     others = tuple(member for member in share.members if member != change.user_id)
     added = tuple(user for user in share.added if user != change.user_id)
     removed = tuple(user for user in share.removed if user != change.user_id)
+    version = max(now_us, share.version + 1)
+    remembered = share.operations
+    if change.operation_id:
+        writer = operations.writer(actor, change.origin.device_id)
+        operation = Operation(change.operation_id, version, share.version, writer)
+        remembered = operations.remember(remembered, operation)
     return msgspec.structs.replace(
         share,
         members=(*others, change.user_id) if change.add else others,
         added=(*added, change.user_id) if change.add else added,
         removed=removed if change.add else (*removed, change.user_id),
-        version=max(now_us, share.version + 1),
+        version=version,
         origin=change.origin,
+        operations=remembered,
         traceparent=change.traceparent,
         pending_since_us=share.pending_since_us or now_us,
     )

@@ -1,12 +1,23 @@
 """The sharing service's RPCs: validate, load, apply, save, answer; then leave it to the relay."""
 
+import time
+
 import grpc
 
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from runtime import logs
 from runtime.clock import now_us
-from runtime.errors import BubbleError, InvalidArgument, LimitReached, NotFound, Overloaded, check_size
+from runtime.errors import (
+    BubbleError,
+    InvalidArgument,
+    LimitReached,
+    NotFound,
+    Overloaded,
+    check_in_time,
+    check_size,
+)
+from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import Relay
 from runtime.telemetry import Telemetry
 from runtime.text import check_id
@@ -96,12 +107,13 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
     ) -> sharing_pb2.ChangeResponse:
         check_size(request.items, MAX_ITEMS)
         response = sharing_pb2.ChangeResponse()
+        deadline = time.monotonic() + CALL_DEADLINE
         with self._telemetry.spans("sharing.change", (item.traceparent for item in request.items)) as spans:
             traces = spans.parents(item.traceparent for item in request.items)
             # One after the other: sharing is rare beside updates, and two changes of one timer see each other so.
             for item, traceparent in zip(request.items, traces, strict=True):
                 try:
-                    share = await self._change(_change_from(item, traceparent))
+                    share = await self._change(_change_from(item, traceparent), deadline)
                     response.results.add(audience=audience(share))
                 except BubbleError as error:
                     response.results.add(error=error.to_proto())
@@ -136,7 +148,8 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         lost = {timer_id for timer_id, ours in zip(claims, won, strict=True) if not ours}
         return claims | (await self._store.load(lost) if lost else {})
 
-    async def _change(self, change: domain.Change) -> Share:
+    async def _change(self, change: domain.Change, deadline: float) -> Share:
+        """Nothing is saved after the deadline (by the monotonic clock): its sender has given up and gone on by then."""
         domain.validate(change)
         for _ in range(_SAVE_ATTEMPTS):
             share = (await self._store.load([change.timer_id])).get(change.timer_id)
@@ -147,6 +160,7 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
                 return share
             if change.add:
                 await self._check_limit_of(change.user_id)
+            check_in_time(deadline)
             (saved,) = await self._store.save([Save(changed, share.version)])
             if saved:
                 self._relay.offer(changed)
@@ -170,5 +184,6 @@ def _change_from(item: sharing_pb2.ChangeItem, traceparent: str) -> domain.Chang
         user_id=item.add_user_id if kind == "add_user_id" else item.remove_user_id,
         add=kind == "add_user_id",
         origin=domain.Origin(item.origin.user_id, item.origin.device_id, item.origin.connection_id),
+        operation_id=item.operation_id,
         traceparent=traceparent,
     )

@@ -28,6 +28,18 @@ def mongodb_database(mongodb_uri: str) -> Iterator[str]:
         client.drop_database(name)
 
 
+@pytest.fixture(scope="session", params=STORES)
+def store_environment(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings of a store."""
+    if request.param == "sqlite":
+        return {"BUBBLE_STORE": "sqlite"}
+    return {
+        "BUBBLE_STORE": "mongodb",
+        "MONGODB_URI": request.getfixturevalue("mongodb_uri"),
+        "BUBBLE_MONGODB_DATABASE": request.getfixturevalue("mongodb_database"),
+    }
+
+
 @pytest.fixture
 def unique() -> Callable[[str], str]:
     """Makes names that no other test has, out of readable ones; the same within one test."""

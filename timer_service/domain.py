@@ -6,8 +6,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from runtime import iso8601, text
+from runtime import iso8601, operations, text
 from runtime.errors import Conflict, InvalidArgument, NotFound, Overloaded
+from runtime.operations import Operation, Operations
 
 STOP_GUARD_US = 5_000_000
 """After a stop, an update without a base version is refused for this long: it may have been under way when the stop
@@ -15,10 +16,6 @@ came. Longer than a message can be in flight (its deadline), shorter than a pers
 
 TOMBSTONE_US = 7 * 24 * 3_600 * 1_000_000
 """A stopped timer is remembered this long: a phone that was off for a week learns of the stop."""
-
-REMEMBERED_OPERATIONS = 16
-"""How many of its last operations a timer recognises when they are repeated. A client repeats what was unanswered at a
-reconnect; that is rarely more than a few for one timer."""
 
 MAX_DURATION_US = 10 * 365 * 24 * 3_600 * 1_000_000
 """Ten years. Keeps every date that the server works out inside what ISO-8601's four-digit years can say."""
@@ -41,14 +38,6 @@ class Origin(msgspec.Struct, frozen=True):
     connection_id: str = ""
 
 
-class Operation(msgspec.Struct, frozen=True):
-    """A command that was applied, for recognising it when it is repeated."""
-
-    operation_id: str
-    version: int
-    base_version: int
-
-
 class Timer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A timer's whole state, as it is stored. Texts of time are exactly what a client sent.
 
@@ -69,7 +58,7 @@ class Timer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stopped_at_us: int = 0
     purging: bool = False
     origin: Origin = Origin("")
-    operations: tuple[Operation, ...] = ()
+    operations: Operations = ()
     traceparent: str = ""
     pending_since_us: int = 0
 
@@ -132,7 +121,7 @@ def validate(request: Request) -> None:
     text.check_id("timerId", request.timer_id)
     text.check_id("userId", request.origin.user_id)
     text.check_id("deviceId", request.origin.device_id, shortest=0)
-    _check_text("operationId", request.operation_id, longest=64)
+    _check_text("operationId", request.operation_id, longest=operations.MAX_ID)
     command = request.command
     if isinstance(command, Update):
         if command.name is not None:
@@ -155,25 +144,27 @@ def apply(current: Timer | None, request: Request, owner: str, now_us: int) -> O
     the version and base version of their first time. Raises NotFound, Conflict, InvalidArgument.
     """
     base_version = current.version if current else 0
-    if current is not None and request.operation_id:
-        for operation in current.operations:
-            if operation.operation_id == request.operation_id:
-                return Outcome(current, operation.version, operation.base_version)
+    if current is not None:
+        repeated = operations.find(current.operations, request.operation_id)
+        if repeated is not None:
+            return Outcome(current, repeated.version, repeated.base_version)
     if request.base_version is not None and request.base_version != base_version:
         raise Conflict("The timer has another version", field="baseVersion")
     changed = _changed(current, request, owner, now_us)
     if changed is current:
         return Outcome(changed, base_version, base_version)
     version = max(now_us, base_version + 1)
-    operations = current.operations if current else ()
+    remembered = current.operations if current else ()
     if request.operation_id:
-        operations = (*operations, Operation(request.operation_id, version, base_version))[-REMEMBERED_OPERATIONS:]
+        writer = operations.writer(request.origin.user_id, request.origin.device_id)
+        operation = Operation(request.operation_id, version, base_version, writer)
+        remembered = operations.remember(remembered, operation)
     timer = msgspec.structs.replace(
         changed,
         owner=owner,
         version=version,
         origin=request.origin,
-        operations=operations,
+        operations=remembered,
         traceparent=request.traceparent,
         pending_since_us=now_us,
     )

@@ -1,5 +1,6 @@
 """The timer service's RPCs: validate, ask who may, load, apply, save, answer; then leave it to the relay."""
 
+import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
@@ -19,6 +20,7 @@ from runtime.errors import (
     NotFound,
     Overloaded,
     PermissionDenied,
+    check_in_time,
     check_size,
 )
 from runtime.grpc_client import CALL_DEADLINE
@@ -110,7 +112,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                 except InvalidArgument as error:
                     result.error.CopyFrom(error.to_proto())
             if writes:
-                await self._write(writes)
+                await self._write(writes, time.monotonic() + CALL_DEADLINE)
         return response
 
     async def Get(
@@ -172,7 +174,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
             audiences |= zip(page, response.audiences, strict=True)
         return audiences
 
-    async def _write(self, writes: Sequence[_Write]) -> None:
+    async def _write(self, writes: Sequence[_Write], deadline: float) -> None:
         traces = [write.request.traceparent for write in writes]
         with self._telemetry.batch_span("store.load", traces):
             current = await self._store.load({write.request.timer_id for write in writes})
@@ -190,7 +192,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                 creating.add(timer_id)
             welcome.append(write)
         if welcome:
-            await self._apply(await self._authorized(welcome), current)
+            await self._apply(await self._authorized(welcome), current, deadline)
 
     async def _authorized(self, writes: Sequence[_Write]) -> list[_Write]:
         """Those of the writes whose users may; the others get their error."""
@@ -219,8 +221,13 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                 write.result.error.CopyFrom(_NOT_FOUND)
         return allowed
 
-    async def _apply(self, writes: Sequence[_Write], current: dict[str, Timer]) -> None:
-        """Folds the writes into their timers and saves these; who loses a race loads and tries again."""
+    async def _apply(self, writes: Sequence[_Write], current: dict[str, Timer], deadline: float) -> None:
+        """Folds the writes into their timers and saves these; who loses a race loads and tries again.
+
+        Nothing is saved after the deadline, by the monotonic clock. Its sender has given up by then and gone on, and what was
+        loaded may not remember any more that the command has happened. (What was loaded before can't be saved after all:
+        compare-and-set sees to that.)
+        """
         by_timer: dict[str, list[_Write]] = defaultdict(list)
         for write in writes:
             by_timer[write.request.timer_id].append(write)
@@ -244,6 +251,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                 else:
                     changes.append((Save(folded, timer.version if timer else None), outcomes))
             if changes:
+                check_in_time(deadline)
                 with self._telemetry.batch_span("store.save", traces):
                     saved = await self._store.save([save for save, _ in changes])
                 for (save, outcomes), won in zip(changes, saved, strict=True):

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from runtime.operations import Operation
 from runtime.settings import ServiceSettings
-from timer_service.domain import Operation, Origin, State, Timer
+from timer_service.domain import Origin, State, Timer
 from timer_service.store import open_store
 from timer_service.store.contract import Marker, Save, TimerStore
 

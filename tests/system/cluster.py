@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import msgspec
 
 SECRET = "a secret for tests only, of more than 32 bytes"
 READY_WITHIN = 20.0
-_MODULES = {
+MODULES = {
     "connection": "connection_service",
     "sharing": "sharing_service",
     "timer": "timer_service",
@@ -25,43 +26,53 @@ _MODULES = {
 class Process:
     """One process of the system, with its log."""
 
-    def __init__(self, name: str, environment: Mapping[str, str], log: Path) -> None:
-        self.name = name
+    def __init__(self, kind: str, environment: Mapping[str, str], log: Path) -> None:
+        self.kind = kind
         self._environment = dict(environment)
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self.port = 0
 
-    async def start(self) -> None:
-        """Starts it, on the port it had before if any; returns when it listens."""
+    @property
+    def pid(self) -> int | None:
+        """The id of the process, while it runs."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if self._process is not None and running else None
+
+    async def start(self, **more: str) -> None:
+        """Starts it, on the port it had before if any; returns when it listens. `more`: settings of this run only."""
         position = self._log.stat().st_size if self._log.exists() else 0
-        variable = f"BUBBLE_{self.name.upper()}_PORT"
+        variable = f"BUBBLE_{self.kind.upper()}_PORT"
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                _MODULES[self.name],
-                env=self._environment | {variable: str(self.port)},
+                MODULES[self.kind],
+                env=self._environment | more | {variable: str(self.port)},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
         deadline = time.monotonic() + READY_WITHIN
-        event = "listening" if self.name == "edge" else "serving"
+        event = "listening" if self.kind == "edge" else "serving"
         while time.monotonic() < deadline and self._process.returncode is None:
             for line in self.lines(position):
                 if line.get("event") == event:
                     self.port = line["port"]
                     return
             await asyncio.sleep(0.02)
-        raise RuntimeError(f"{self.name} did not start:\n{self.log_text()[-4_000:]}")
+        raise RuntimeError(f"{self.kind} did not start:\n{self.log_text()[-4_000:]}")
 
     def lines(self, position: int = 0) -> list[dict[str, Any]]:
         """The whole lines of its log from a position on."""
         with self._log.open("rb") as log:
             log.seek(position)
             lines = log.read().split(b"\n")[:-1]
-        return [msgspec.json.decode(line) for line in lines if line.startswith(b"{")]
+        found = []
+        for line in lines:
+            with suppress(msgspec.DecodeError):  # a kill or a full disk tears lines
+                found.append(msgspec.json.decode(line, type=dict[str, Any]))
+        return found
 
     def log_text(self) -> str:
         """All that it wrote."""
@@ -69,7 +80,7 @@ class Process:
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal, if it still runs."""
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None and self.pid is not None:
             self._process.send_signal(number)
 
     async def wait(self, within: float = 15.0) -> int:
@@ -113,7 +124,7 @@ class Cluster:
 
     async def start(self) -> None:
         """Starts everything; returns when connections are taken."""
-        for name in _MODULES:
+        for name in MODULES:
             addresses = {
                 f"BUBBLE_{other.upper()}_ADDRESS": f"127.0.0.1:{process.port}"
                 for other, process in self.processes.items()

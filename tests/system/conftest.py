@@ -6,23 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import STORES
 from tests.system.client import Client
 from tests.system.cluster import Cluster
 
 Connect = Callable[..., Client]
-
-
-@pytest.fixture(scope="session", params=STORES)
-def store_environment(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The settings of a store."""
-    if request.param == "sqlite":
-        return {"BUBBLE_STORE": "sqlite"}
-    return {
-        "BUBBLE_STORE": "mongodb",
-        "MONGODB_URI": request.getfixturevalue("mongodb_uri"),
-        "BUBBLE_MONGODB_DATABASE": request.getfixturevalue("mongodb_database"),
-    }
 
 
 @pytest.fixture(scope="session")

@@ -378,3 +378,24 @@ async def test_one_sync_at_a_time(connect: Connect) -> None:
         assert replies[0]["type"] == "snapshot"
         assert {reply["code"] for reply in replies[1:] if "code" in reply} == {429}
         await alice.ask(type="sync", versions={})
+
+
+async def test_a_client_that_is_gone_before_the_handshake_is_answered_is_no_crash(
+    cluster: Cluster, unique: Unique
+) -> None:
+    request = (
+        f"GET /ws?token={token(unique('alice'))} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    ).encode()
+    edge = cluster.processes["edge"]
+    edge.signal(signal.SIGSTOP)  # so that it meets the request and its sender's end together
+    try:
+        for _ in range(20):
+            _, writer = await asyncio.open_connection("127.0.0.1", cluster.edge_port)
+            writer.write(request)
+            await writer.drain()
+            writer.transport.abort()
+    finally:
+        edge.signal(signal.SIGCONT)
+    await cluster.wait_until_ready()
+    assert cluster.crashes() == []

@@ -193,7 +193,7 @@ def test_what_comes_before_the_first_snapshot_is_kept_and_offered_after_it() -> 
     assert knowledge.offer(state(3, 1)) is Verdict.WAIT
     assert knowledge.offer(state(2, 1)) is Verdict.WAIT
     assert knowledge.offer_loaded(state(4, 1)) is Verdict.WAIT
-    views, staged = knowledge.snapshot(snapshot_of(view(3, 1)), [])
+    views, _, staged = knowledge.snapshot(snapshot_of(view(3, 1)), [])
     assert knowledge.ready
     assert [each.timer.version for each in views] == [3]
     assert [each.version for each in staged] == [4]
@@ -203,7 +203,7 @@ def test_what_comes_before_the_first_snapshot_is_kept_and_offered_after_it() -> 
 def test_what_the_first_snapshot_has_already_is_not_sent_twice() -> None:
     knowledge = Knowledge(OWNER)
     knowledge.offer(state(3, 1))
-    _, staged = knowledge.snapshot(snapshot_of(view(3, 1)), [])
+    _, _, staged = knowledge.snapshot(snapshot_of(view(3, 1)), [])
     assert [knowledge.offer(each) for each in staged] == [Verdict.SKIP]
 
 
@@ -211,7 +211,7 @@ def test_a_timer_that_was_taken_away_before_the_first_snapshot_is_not_in_it() ->
     knowledge = Knowledge(MEMBER)
     knowledge.offer(state(3, 1))
     assert knowledge.revoke("tea", 2)
-    views, staged = knowledge.snapshot(snapshot_of(view(3, 1), view(1, 1, timer_id="eggs")), [])
+    views, _, staged = knowledge.snapshot(snapshot_of(view(3, 1), view(1, 1, timer_id="eggs")), [])
     assert [each.timer.timer_id for each in views] == ["eggs"]
     assert staged == []
     assert not knowledge.audience_is_known("tea", 1)
@@ -232,7 +232,7 @@ def test_more_than_any_user_may_see_is_not_kept() -> None:
 def test_a_snapshot_that_is_older_than_what_came_since_does_not_go_back() -> None:
     knowledge = ready(OWNER, view(1, 1))
     knowledge.offer(state(5, 1))
-    views, _ = knowledge.snapshot(snapshot_of(view(4, 1)), [])
+    views, _, _ = knowledge.snapshot(snapshot_of(view(4, 1)), [])
     assert views == []
     assert knowledge.offer(state(4, 1)) is Verdict.SKIP
     assert knowledge.offer(state(5, 1)) is Verdict.SKIP
@@ -240,7 +240,7 @@ def test_a_snapshot_that_is_older_than_what_came_since_does_not_go_back() -> Non
 
 def test_timers_that_a_client_had_already_are_known_from_its_snapshot_on() -> None:
     knowledge = Knowledge(OWNER)
-    views, _ = knowledge.snapshot(snapshot_of(known=[view(7, 2)]), [])
+    views, _, _ = knowledge.snapshot(snapshot_of(known=[view(7, 2)]), [])
     assert views == []
     assert knowledge.offer(state(7, 2)) is Verdict.SKIP
     assert knowledge.offer(state(8, 2)) is Verdict.SEND
@@ -249,7 +249,7 @@ def test_timers_that_a_client_had_already_are_known_from_its_snapshot_on() -> No
 def test_a_snapshot_that_was_read_before_a_stop_does_not_bring_the_timer_back() -> None:
     knowledge = ready(OWNER, view(1, 1))
     knowledge.offer(state(3, 1, stopped=True))
-    views, _ = knowledge.snapshot(snapshot_of(view(2, 1)), [])
+    views, _, _ = knowledge.snapshot(snapshot_of(view(2, 1)), [])
     assert views == []
     assert knowledge.offer(state(2, 1)) is Verdict.SKIP
 
@@ -257,8 +257,15 @@ def test_a_snapshot_that_was_read_before_a_stop_does_not_bring_the_timer_back() 
 def test_a_snapshot_that_was_read_before_a_revocation_does_not_show_the_timer_again() -> None:
     knowledge = ready(MEMBER, view(1, 1))
     knowledge.revoke("tea", 2)
-    views, _ = knowledge.snapshot(snapshot_of(view(1, 1)), [])
+    views, _, _ = knowledge.snapshot(snapshot_of(view(1, 1)), [])
     assert views == []
+
+
+def test_what_is_taken_away_while_a_resuming_client_syncs_is_named_as_gone() -> None:
+    knowledge = Knowledge(MEMBER)
+    knowledge.stage()
+    assert not knowledge.revoke("tea", 2), "nobody knows yet that this client has it"
+    assert knowledge.snapshot(snapshot_of(known=[view(1, 1)]), ["tea"]).gone == ["tea"]
 
 
 # --- the client's own commands --------------------------------------------------------------------------------------------
@@ -375,10 +382,10 @@ class World:
     missed one is found out.
     """
 
-    def __init__(self, user: str) -> None:
+    def __init__(self, user: str, *, resumes: bool = False) -> None:
         self.user = user
         self.clock = 10
-        self.members: list[str] = []
+        self.members: list[str] = [MEMBER] if resumes else []
         self.removed: set[str] = set()
         self.audience_version = self.tick()
         self.timer = event_pb2.Timer(timer_id="tea", name="0", version=self.tick(), run_state=event_pb2.RUN_STATE_IDLE)
@@ -391,6 +398,9 @@ class World:
         self.version = 0
         self.share_version = 0
         self.revoked_at = 0
+        if resumes:  # it has the timer from an earlier connection, of which the edge knows nothing
+            self.content, self.version, self.share_version = "0", self.timer.version, self.audience_version
+        self.claimed = (self.version, self.share_version)
 
     def tick(self) -> int:
         self.clock += 1
@@ -454,8 +464,13 @@ class World:
 
     def read_first_snapshot(self) -> None:
         if not self.knowledge.ready and not any(isinstance(each, FirstSnapshot) for each in self.under_way):
-            shown = self.may_see() and not self.is_stopped
-            self.under_way.append(FirstSnapshot(snapshot_of(*([self.current()] if shown else []))))
+            if not self.may_see() or self.is_stopped:
+                read = timer_pb2.UserSnapshot(gone_timer_ids=["tea"] if self.claimed[0] else [])
+            elif self.claimed == (self.timer.version, self.audience_version):
+                read = snapshot_of(known=[self.current()])
+            else:
+                read = snapshot_of(self.current())
+            self.under_way.append(FirstSnapshot(read))
 
     # Arriving.
 
@@ -481,10 +496,12 @@ class World:
             case Load(read) if read is not None:
                 self.take(self.knowledge.offer_loaded, read)
             case FirstSnapshot(read):
-                views, staged = self.knowledge.snapshot(read, [])
-                for shown in views:
+                fresh = self.knowledge.snapshot(read, ["tea"] if self.claimed[0] else [])
+                for shown in fresh.views:
                     self.show(shown)
-                for waiting in staged:
+                if fresh.gone:
+                    self.content, self.version, self.share_version = None, 0, 0
+                for waiting in fresh.staged:
                     self.take(self.knowledge.offer, waiting.view)
 
     def answer_comes(self) -> None:
@@ -585,6 +602,21 @@ def test_whatever_order_deliveries_come_in_the_client_never_goes_back_and_ends_w
 
 
 @settings(max_examples=600)
+@given(
+    st.sampled_from([OWNER, MEMBER]),
+    histories("update", "silent update", "stop", *SHARING, "old state, new audience", "first snapshot"),
+)
+def test_whoever_resumes_with_what_it_had_ends_with_the_last_state_too(
+    user: str, history: list[tuple[str, int]]
+) -> None:
+    world = World(user, resumes=True)
+    for action, number in history:
+        world.act(action, number)
+    world.settle()
+    world.check()
+
+
+@settings(max_examples=600)
 @given(histories("update", "update", "stop", "share", "share", "unshare", "old state, new audience"))
 def test_a_member_never_sees_what_was_taken_away_and_always_sees_what_it_has(history: list[tuple[str, int]]) -> None:
     world = World(MEMBER)
@@ -625,7 +657,7 @@ def test_what_comes_while_a_later_snapshot_is_read_is_told_after_it() -> None:
     knowledge = ready(OWNER, view(1, 1))
     knowledge.stage()
     assert knowledge.offer(state(3, 1)) is Verdict.WAIT
-    views, staged = knowledge.snapshot(snapshot_of(view(2, 1)), [])
+    views, _, staged = knowledge.snapshot(snapshot_of(view(2, 1)), [])
     assert [each.timer.version for each in views] == [2]
     assert [knowledge.offer(each) for each in staged] == [Verdict.SEND]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,6 +139,29 @@ def test_everybody_has_one_role() -> None:
 def test_only_the_owner_changes_the_members(by: str, user: str, *, add: bool) -> None:
     with pytest.raises(PermissionDenied):
         after(tea("bob", "carol"), change(user, add=add, by=by))
+
+
+def repeatable(user: str, name: str, *, add: bool, by: str = "alice") -> Change:
+    return msgspec.structs.replace(change(user, add=add, by=by), operation_id=name)
+
+
+def test_an_old_copy_of_an_invitation_does_not_undo_the_removal_after_it() -> None:
+    invited = repeatable("bob", "invite", add=True)
+    share = after(tea(), invited, repeatable("bob", "remove", add=False))
+    assert after(share, invited) is share
+    assert after(share, repeatable("bob", "invite again", add=True)).members == ("bob",)
+
+
+def test_whoever_has_left_may_repeat_that() -> None:
+    leaves = repeatable("bob", "leave", add=False, by="bob")
+    share = after(tea("bob"), leaves)
+    assert after(share, leaves) is share
+
+
+def test_the_name_of_a_change_has_a_bound() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        validate(repeatable("bob", "x" * 65, add=True))
+    assert caught.value.field == "operationId"
 
 
 def test_a_member_may_leave_and_can_then_do_nothing_more() -> None:

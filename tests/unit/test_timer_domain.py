@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from runtime.errors import BubbleError, Conflict, InvalidArgument, NotFound, Overloaded
 from runtime.iso8601 import format_duration, format_instant, parse_duration, parse_instant
+from runtime.operations import MOST_OF_A_WRITER
 from timer_service.domain import (
     MAX_DURATION_US,
-    REMEMBERED_OPERATIONS,
     STOP_GUARD_US,
     Command,
     Extend,
@@ -242,13 +242,21 @@ def test_a_repeated_update_does_not_bring_a_stopped_timer_back() -> None:
 
 def test_a_timer_remembers_its_last_operations_and_no_more() -> None:
     timer = running()
-    for number in range(REMEMBERED_OPERATIONS):
+    for number in range(MOST_OF_A_WRITER):
         timer = apply(timer, request(Extend("PT1S"), operation_id=f"op-{number}"), OWNER, NOW + number).timer
-    for number in range(REMEMBERED_OPERATIONS):
+    for number in range(MOST_OF_A_WRITER):
         assert apply(timer, request(Extend("PT1S"), operation_id=f"op-{number}"), OWNER, NOW).timer is timer
     timer = apply(timer, request(Extend("PT1S"), operation_id="one more"), OWNER, NOW).timer
-    assert len(timer.operations) == REMEMBERED_OPERATIONS
+    assert len(timer.operations) == MOST_OF_A_WRITER
     assert apply(timer, request(Extend("PT1S"), operation_id="op-0"), OWNER, NOW).timer is not timer
+
+
+def test_a_command_is_recognised_however_much_others_have_changed_meanwhile() -> None:
+    extend = request(Extend("PT1M"), operation_id="extend-1")
+    timer = apply(running(), extend, OWNER, NOW).timer
+    for number in range(200):
+        timer = apply(timer, request(Extend("PT1S"), user="bob", operation_id=f"op-{number}"), OWNER, NOW).timer
+    assert apply(timer, extend, OWNER, NOW).timer is timer
 
 
 def test_commands_without_an_operation_id_are_never_taken_for_repeats() -> None:

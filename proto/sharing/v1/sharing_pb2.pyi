@@ -218,6 +218,7 @@ class ChangeItem(_message.Message):
     ADD_USER_ID_FIELD_NUMBER: _builtins.int
     REMOVE_USER_ID_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
     timer_id: _builtins.str
     """The timer."""
     add_user_id: _builtins.str
@@ -226,6 +227,8 @@ class ChangeItem(_message.Message):
     """The user to remove."""
     traceparent: _builtins.str
     """The W3C trace context; empty when it is not traced."""
+    operation_id: _builtins.str
+    """Names this change for repeats, at most 64 characters; empty: never taken for a repeat."""
     @_builtins.property
     def origin(self) -> _common_pb2.Origin:
         """Who does it."""
@@ -238,10 +241,11 @@ class ChangeItem(_message.Message):
         add_user_id: _builtins.str = ...,
         remove_user_id: _builtins.str = ...,
         traceparent: _builtins.str = ...,
+        operation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["add_user_id", b"add_user_id", "change", b"change", "origin", b"origin", "remove_user_id", b"remove_user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_user_id", b"add_user_id", "change", b"change", "origin", b"origin", "remove_user_id", b"remove_user_id", "timer_id", b"timer_id", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_user_id", b"add_user_id", "change", b"change", "operation_id", b"operation_id", "origin", b"origin", "remove_user_id", b"remove_user_id", "timer_id", b"timer_id", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["add_user_id", "remove_user_id"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015

@@ -89,7 +89,8 @@ class SharingServiceServicer:
 
     def Change(self, request, context):
         """Adds and removes members; durable when answered, then delivered to everybody concerned. The owner adds and removes;
-        a member may remove itself. What is so already is answered as done: repeating is harmless.
+        a member may remove itself. What is so already is answered as done. Repeating an item with the same `operation_id` has no
+        second effect, also when others have changed the audience meanwhile, as long as the share remembers it.
 
         Errors of an item: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, LIMIT_REACHED.
         """

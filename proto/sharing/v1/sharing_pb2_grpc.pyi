@@ -45,7 +45,8 @@ class SharingServiceStub:
     """Tells the audiences of timers. Idempotent. An id that nobody owns has an audience without an owner."""
     Change: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ChangeRequest, _sharing_pb2.ChangeResponse]
     """Adds and removes members; durable when answered, then delivered to everybody concerned. The owner adds and removes;
-    a member may remove itself. What is so already is answered as done: repeating is harmless.
+    a member may remove itself. What is so already is answered as done. Repeating an item with the same `operation_id` has no
+    second effect, also when others have changed the audience meanwhile, as long as the share remembers it.
 
     Errors of an item: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, LIMIT_REACHED.
     """
@@ -73,7 +74,8 @@ class SharingServiceAsyncStub(SharingServiceStub):
     """Tells the audiences of timers. Idempotent. An id that nobody owns has an audience without an owner."""
     Change: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ChangeRequest, _sharing_pb2.ChangeResponse]  # type: ignore[assignment]
     """Adds and removes members; durable when answered, then delivered to everybody concerned. The owner adds and removes;
-    a member may remove itself. What is so already is answered as done: repeating is harmless.
+    a member may remove itself. What is so already is answered as done. Repeating an item with the same `operation_id` has no
+    second effect, also when others have changed the audience meanwhile, as long as the share remembers it.
 
     Errors of an item: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, LIMIT_REACHED.
     """
@@ -116,7 +118,8 @@ class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sharing_pb2.ChangeResponse, _abc.Awaitable[_sharing_pb2.ChangeResponse]]:
         """Adds and removes members; durable when answered, then delivered to everybody concerned. The owner adds and removes;
-        a member may remove itself. What is so already is answered as done: repeating is harmless.
+        a member may remove itself. What is so already is answered as done. Repeating an item with the same `operation_id` has no
+        second effect, also when others have changed the audience meanwhile, as long as the share remembers it.
 
         Errors of an item: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, LIMIT_REACHED.
         """

@@ -43,7 +43,7 @@ class TimerServiceStub:
     Write: _grpc.UnaryUnaryMultiCallable[_timer_pb2.WriteRequest, _timer_pb2.WriteResponse]
     """Changes timers. A result with an outcome is durable: the database has committed it. Items for the same timer take
     effect in the order of the batch. Repeating an item with the same `operation_id` has no second effect and gives the
-    first answer, as long as the timer remembers it (its last 16 operations that changed it).
+    first answer, as long as the timer remembers it: of those that changed it, the last 16 of each device, and 64 in all.
 
     Errors of an item: INVALID_ARGUMENT; PERMISSION_DENIED (neither owner nor member); NOT_FOUND (an intent or a stop
     for a timer that does not exist); CONFLICT (another version than `base_version`, or a write right after a stop; the
@@ -71,7 +71,7 @@ class TimerServiceAsyncStub(TimerServiceStub):
     Write: _aio.UnaryUnaryMultiCallable[_timer_pb2.WriteRequest, _timer_pb2.WriteResponse]  # type: ignore[assignment]
     """Changes timers. A result with an outcome is durable: the database has committed it. Items for the same timer take
     effect in the order of the batch. Repeating an item with the same `operation_id` has no second effect and gives the
-    first answer, as long as the timer remembers it (its last 16 operations that changed it).
+    first answer, as long as the timer remembers it: of those that changed it, the last 16 of each device, and 64 in all.
 
     Errors of an item: INVALID_ARGUMENT; PERMISSION_DENIED (neither owner nor member); NOT_FOUND (an intent or a stop
     for a timer that does not exist); CONFLICT (another version than `base_version`, or a write right after a stop; the
@@ -102,7 +102,7 @@ class TimerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_timer_pb2.WriteResponse, _abc.Awaitable[_timer_pb2.WriteResponse]]:
         """Changes timers. A result with an outcome is durable: the database has committed it. Items for the same timer take
         effect in the order of the batch. Repeating an item with the same `operation_id` has no second effect and gives the
-        first answer, as long as the timer remembers it (its last 16 operations that changed it).
+        first answer, as long as the timer remembers it: of those that changed it, the last 16 of each device, and 64 in all.
 
         Errors of an item: INVALID_ARGUMENT; PERMISSION_DENIED (neither owner nor member); NOT_FOUND (an intent or a stop
         for a timer that does not exist); CONFLICT (another version than `base_version`, or a write right after a stop; the

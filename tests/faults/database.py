@@ -1,0 +1,101 @@
+"""What is really stored, read past the system: the measure of what clients were told."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from pymongo import MongoClient
+
+
+class Stored(NamedTuple):
+    """A timer and its audience as the two services have them."""
+
+    version: int
+    state: str
+    name: str
+    remaining: str
+    owner: str
+    members: frozenset[str]
+    share_version: int
+
+
+class Database(Protocol):
+    """The databases of the services."""
+
+    def timers(self) -> dict[str, Stored]:
+        """All timers, tombstones included, by id."""
+
+    def pending(self) -> int:
+        """How many outbox markers there are."""
+
+    def close(self) -> None:
+        """Lets go of it; one that was made for the test is dropped."""
+
+
+class SqliteDatabase:
+    """The files of a data directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def timers(self) -> dict[str, Stored]:
+        shares = {row[0]: json.loads(row[1]) for row in self._rows("shares", "SELECT timer_id, share FROM shares")}
+        return {
+            timer_id: _stored(json.loads(state), shares.get(timer_id, {}))
+            for timer_id, state in self._rows("timers", "SELECT timer_id, state FROM timers")
+        }
+
+    def pending(self) -> int:
+        return sum(
+            self._rows(table, f"SELECT count(*) FROM {table} WHERE pending_since_us IS NOT NULL")[0][0]  # noqa: S608
+            for table in ("timers", "shares")
+        )
+
+    def close(self) -> None:
+        pass
+
+    def _rows(self, name: str, query: str) -> list[tuple[Any, ...]]:
+        connection = sqlite3.connect(f"file:{self._directory / name}.sqlite?mode=ro", uri=True)
+        try:
+            return connection.execute(query).fetchall()
+        finally:
+            connection.close()
+
+
+class MongoDatabase:
+    """A database on a MongoDB server, made for the test."""
+
+    def __init__(self, uri: str, name: str) -> None:
+        self._name = name
+        self._client: MongoClient[dict[str, Any]] = MongoClient(uri)
+        self._database = self._client[name]
+
+    def timers(self) -> dict[str, Stored]:
+        shares = {document["_id"]: document for document in self._database["shares"].find()}
+        return {
+            document["_id"]: _stored(document, shares.get(document["_id"], {}))
+            for document in self._database["timers"].find()
+        }
+
+    def pending(self) -> int:
+        return sum(
+            self._database[name].count_documents({"pending_since_us": {"$gt": 0}}) for name in ("timers", "shares")
+        )
+
+    def close(self) -> None:
+        self._client.drop_database(self._name)
+        self._client.close()
+
+
+def _stored(timer: Mapping[str, Any], share: Mapping[str, Any]) -> Stored:
+    return Stored(
+        version=timer["version"],
+        state=timer.get("state", "idle"),
+        name=timer.get("name", ""),
+        remaining=timer.get("remaining_duration") or "",
+        owner=share.get("owner", ""),
+        members=frozenset(share.get("members", ())),
+        share_version=share.get("version", 0),
+    )

@@ -18,8 +18,9 @@ from tests.faults.system import System
 CONVERGES_WITHIN = 5.0
 """Seconds."""
 
-ANSWERED_WITHIN = 20.0
-"""Seconds after a fault's end in which every command must be answered, repeats of the client included."""
+ANSWERED_WITHIN = 60.0
+"""Seconds after a fault's end in which every command must be answered, repeats of the client included: never silence. Generous, since
+a starved machine is no fault of the system's."""
 
 SHORT_FORM = (
     "kill timer",

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import socket
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ class Edge:
         if why_not is None and most and len(self._hub.sessions) >= most:
             why_not = "the edge is full"
         if why_not is not None:
-            return _turn_away(503, f"Not now: {why_not}", {"Retry-After": "1"})
+            return _turn_away(503, f"Not now: {why_not}", {"Retry-After": str(random.randint(1, 3))})
         ws = web.WebSocketResponse(
             autoping=False, autoclose=False, compress=False, max_msg_size=MAX_FRAME, decode_text=False, timeout=2.0
         )

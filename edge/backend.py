@@ -29,10 +29,11 @@ class Backend:
         self._timers = timers
         self._sharing = sharing
         self._connections = connections
-        self._writes = Batcher(self._write, name="timers", metric="timer.write")
+        # What people send without end is refused when it would come too late; the rest is bounded by what the edge does.
+        self._writes = Batcher(self._write, name="timers", metric="timer.write", sheds=True)
         self._gets = Batcher(self._get, name="timers", metric="timer.get")
         self._snapshots = Batcher(self._snapshot, name="timers", metric="timer.snapshot", max_batch=32)
-        self._changes = Batcher(self._change, name="sharing", metric="sharing.change")
+        self._changes = Batcher(self._change, name="sharing", metric="sharing.change", sheds=True)
         self._registrations = Batcher(self._register, name="connections", metric="connection.register")
         self._endings = Batcher(
             self._unregister,
@@ -42,6 +43,10 @@ class Backend:
             max_batch=1_000,
             max_queue=100_000,
         )
+
+    def admit_write(self, timer_id: str) -> None:
+        """Raises Overloaded when a command on this timer would be refused now."""
+        self._writes.admit(timer_id)
 
     def write(self, item: timer_pb2.WriteItem) -> asyncio.Future[timer_pb2.WriteResult]:
         """One command on a timer."""

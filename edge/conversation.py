@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edge.session import Session
 
 log = logs.get(__name__)
+_busy = logs.Sparing(log)
 
 MAX_OUTSTANDING = 64
 """Requests of one connection that may wait for their answers; no more are read meanwhile."""
@@ -158,10 +159,11 @@ class Conversation:
     def _write(self, request: Write) -> None:
         item = request.item
         reply = self._expect(request.message_id, request.kind, request.traceparent, item.timer_id)
-        item.operation_id = self._operation_id(request.message_id, item)  # of the item as the client sent it
-        item.origin.CopyFrom(self._origin())
-        item.traceparent = reply.span.traceparent
         try:
+            self._hub.backend.admit_write(item.timer_id)  # first: under overload, refusing must be cheap
+            item.operation_id = self._operation_id(request.message_id, item)  # of the item as the client sent it
+            item.origin.CopyFrom(self._origin())
+            item.traceparent = reply.span.traceparent
             future = self._hub.backend.write(item)
         except Exception as error:
             self._fail(reply, error, item.timer_id)
@@ -306,8 +308,9 @@ class Conversation:
 
 
 def log_unexpected(error: BaseException, event: str, **fields: object) -> None:
-    """Logs an error unless it is one that clients cause."""
-    if not errors.is_expected(error):
+    """Logs an error unless it is one that clients cause; those of overload only now and then."""
+    refusal = errors.from_exception(error)
+    if refusal.code == 500:
         log.error(event, exc_info=error, **fields)
-    elif errors.from_exception(error).code == 503:
-        log.warning(event, error=brief(error), **fields)
+    elif refusal.code == 503:
+        _busy.warning(event, error=brief(error), **fields)

@@ -1,6 +1,7 @@
 """What clients read when something is refused: the one mapping from the errors behind the edge to JSON codes."""
 
 import asyncio
+import random
 
 import grpc
 
@@ -38,6 +39,12 @@ _BUSY = (
 )
 
 
+RETRY_AFTER = 1_000
+"""Milliseconds: what is overloaded or away is worth another try after this at the earliest."""
+
+_RETRY_SPREAD = 3  # and after so many times this at the latest, drawn for each: or all come back at the same moment
+
+
 class ClientError(Exception):
     """A refusal as a client reads it. `retry_after_ms` 0: trying again is useless."""
 
@@ -51,9 +58,7 @@ class ClientError(Exception):
 
 def from_item(error: common_pb2.Error) -> ClientError:
     """The error of one item of a batch."""
-    return ClientError(
-        _CODES.get(error.code, 500), error.message, field=error.field, retry_after_ms=error.retry_after_ms
-    )
+    return _client_error(error.code, error.message, error.field, error.retry_after_ms)
 
 
 def from_exception(error: BaseException) -> ClientError:
@@ -61,12 +66,23 @@ def from_exception(error: BaseException) -> ClientError:
     if isinstance(error, ClientError):
         return error
     if isinstance(error, BubbleError):
-        return from_item(error.to_proto())
+        return _client_error(error.code, error.message, error.field, error.retry_after_ms)
     if isinstance(error, asyncio.CancelledError | TimeoutError) or (
         isinstance(error, grpc.aio.AioRpcError) and error.code() in _BUSY
     ):
-        return ClientError(503, "The system is busy, please try again", retry_after_ms=1_000)
+        return busy("The system is busy, please try again")
     return ClientError(500, "Internal server error")
+
+
+def busy(message: str, retry_after_ms: int = RETRY_AFTER) -> ClientError:
+    """503: what was asked for may be asked for again after `retry_after_ms`, or somewhat later."""
+    return ClientError(503, message, retry_after_ms=round(retry_after_ms * random.uniform(1, _RETRY_SPREAD)))
+
+
+def _client_error(code: common_pb2.ErrorCode.ValueType, message: str, field: str, retry_after_ms: int) -> ClientError:
+    if code == common_pb2.ERROR_CODE_OVERLOADED:
+        return busy(message, retry_after_ms or RETRY_AFTER)
+    return ClientError(_CODES.get(code, 500), message, field=field, retry_after_ms=retry_after_ms)
 
 
 def is_expected(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ import grpc
 from edge import metrics
 from edge.attach import Deliver, ReplicaStream
 from edge.backend import Backend
-from edge.errors import ClientError
+from edge.errors import ClientError, busy
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import logs
 from runtime.clock import now_us
@@ -118,7 +118,7 @@ class Presence:
         if not result.connection_id:
             raise TooManyConnections
         if edge_id != self.edge_id or self._lost.is_set():  # the lease went meanwhile, and the row with it
-            raise ClientError(503, "The edge is restarting", retry_after_ms=1_000)
+            raise busy("The edge is restarting")
         connection = connection_pb2.Connection(
             connection_id=connection_id,
             user_id=user_id,

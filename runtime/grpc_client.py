@@ -17,6 +17,10 @@ servers permit it (`grpc_server`). gRPC answers pings on threads of its own, so 
 
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
+    # Retries are for restarts. Where more fails than succeeds they stop, or they would multiply the load of a service that
+    # can't take it (gRPC's proposal A6, "Throttling Retry Attempts"): each failure costs 1 of 50, each success brings 0.5,
+    # and with 25 or less left nothing is tried again.
+    "retryThrottling": {"maxTokens": 50, "tokenRatio": 0.5},
     "methodConfig": [
         # The stream has its own reconnects: a retry would play an old hello again.
         {"name": [{"service": "bubble.connection.v1.ConnectionService", "method": "Attach"}]},

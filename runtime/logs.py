@@ -6,6 +6,7 @@ libraries that use the standard `logging` take the same way. Tokens and payloads
 
 import logging
 import sys
+import time
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
@@ -63,3 +64,24 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
     """A logger whose lines carry the name of the module they come from."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name, module=name)
     return logger
+
+
+class Sparing:
+    """Warnings that may come thousands of times a second, when everything is too much already: each kind is written once
+    in `interval` seconds, with how often it had come since.
+    """
+
+    def __init__(self, logger: structlog.stdlib.BoundLogger, interval: float = 1.0) -> None:
+        self._logger = logger
+        self._interval = interval
+        self._written_at: dict[str, float] = {}
+        self._times: dict[str, int] = {}
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Writes it, or counts it. `event` is one of few, written in the code; `fields` are those of the one written."""
+        times = self._times[event] = self._times.get(event, 0) + 1
+        now = time.monotonic()
+        if now - self._written_at.get(event, float("-inf")) >= self._interval:
+            self._written_at[event] = now
+            self._times[event] = 0
+            self._logger.warning(event, times=times, **fields)

@@ -40,10 +40,16 @@ LONGEST_BACKOFF = 2.0
 MAX_WAITING = 10_000
 """Changes that wait for their first delivery. Beyond that they are left to the sweeper."""
 
+MAX_UNCLEARED = 512
+"""Delivered changes whose markers wait to be removed, at most, before more are delivered. A slow store sets the pace so, and
+what changes meanwhile is delivered once, as it is then."""
+
 SWEEP_PAGE = 500
 SWEEP_PAGES = 20
 BATCH = 128
 LANES = 2
+
+_LINGER = 0.01  # seconds between two looks at what is under way
 
 
 EVENTS = Counter(
@@ -119,6 +125,7 @@ class Relay(Generic[Change]):
         self._waiting: dict[str, _Waiting[Change]] = {}
         self._wake = asyncio.Event()
         self._in_flight = 0
+        self._under_way: dict[str, int] = {}  # the newest version of a timer between its call and the end of its marker
         self._attempts: dict[str, _Attempt] = {}
         self._clearing: Batcher[Change, None] = Batcher(
             self._clear, name="the outbox", metric="outbox.clear", lanes=1, max_batch=1_000
@@ -154,7 +161,7 @@ class Relay(Generic[Change]):
         try:
             async with asyncio.timeout(seconds):
                 while self._waiting or self._in_flight:
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(_LINGER)
                 await self._clearing.close()
         except TimeoutError:
             log.info("changes left to the sweeper", count=len(self._waiting) + self._in_flight)
@@ -162,6 +169,7 @@ class Relay(Generic[Change]):
     async def _send_waiting(self) -> None:
         while True:
             await self._wake.wait()
+            await self._until_cleared()
             # Two lanes wake at once; the second finds nothing and waits again.
             batch = [self._waiting.pop(timer_id) for timer_id in list(self._waiting)[:BATCH]]
             if not self._waiting:
@@ -170,6 +178,24 @@ class Relay(Generic[Change]):
                 await self._deliver_first(batch)
 
     async def _deliver(self, changes: Sequence[Change]) -> list[bool]:
+        """Delivers changes and removes the markers of those that every edge concerned has taken over; tells which, in order."""
+        for change in changes:
+            marker = self._outbox.marker(change)
+            self._under_way[marker.timer_id] = max(marker.version, self._under_way.get(marker.timer_id, 0))
+        delivered = await self._send(changes)
+        for change, done in zip(changes, delivered, strict=True):
+            if done:
+                self._clear_soon(change)
+            else:
+                self._ended(change)
+        return delivered
+
+    def _ended(self, change: Change) -> None:
+        marker = self._outbox.marker(change)
+        if self._under_way.get(marker.timer_id) == marker.version:
+            del self._under_way[marker.timer_id]
+
+    async def _send(self, changes: Sequence[Change]) -> list[bool]:
         self._in_flight += len(changes)
         try:
             items = await self._outbox.events(changes)
@@ -180,21 +206,17 @@ class Relay(Generic[Change]):
                 response = await self._connections.Deliver(
                     connection_pb2.DeliverRequest(items=items), timeout=CALL_DEADLINE
                 )
-            delivered = [status == connection_pb2.DELIVERY_STATUS_DELIVERED for status in response.statuses]
+            return [status == connection_pb2.DELIVERY_STATUS_DELIVERED for status in response.statuses]
         except (grpc.aio.AioRpcError, BubbleError) as error:
             if len(changes) > 1 and may_be_one_items_fault(error):
                 middle = len(changes) // 2
-                return [*await self._deliver(changes[:middle]), *await self._deliver(changes[middle:])]
+                return [*await self._send(changes[:middle]), *await self._send(changes[middle:])]
             reason = brief(error)
             log.warning("delivery failed, the sweeper will repeat it", changes=len(changes), error=reason)
             FAILED.inc()
             return [False] * len(changes)
         finally:
             self._in_flight -= len(changes)
-        for change, done in zip(changes, delivered, strict=True):
-            if done:
-                self._clear_soon(change)
-        return delivered
 
     async def _deliver_first(self, batch: Sequence[_Waiting[Change]]) -> None:
         """Delivers what was offered. Of what fails, the sweeper is told since when it is known."""
@@ -224,18 +246,38 @@ class Relay(Generic[Change]):
                 self._taken_over.observe(now - moment)
 
     def _clear_soon(self, change: Change) -> None:
+        def done(future: "asyncio.Future[None]") -> None:
+            self._ended(change)
+            if not future.cancelled():
+                future.exception()  # logged where it happened
+
         try:
-            future = self._clearing.submit(change, "")
+            self._clearing.submit(change, "").add_done_callback(done)
         except BubbleError:
-            return  # the marker stays and the change is delivered once more, which is harmless
-        future.add_done_callback(_ignore_failure)
+            self._ended(change)  # the marker stays and the change is delivered once more, which is harmless
+
+    async def _until_cleared(self) -> None:
+        while self._clearing.waiting > MAX_UNCLEARED:
+            await asyncio.sleep(_LINGER)
 
     async def _clear(self, changes: Sequence[Change]) -> Sequence[None]:
+        # Where there is a newer change, the marker is that one's already.
+        last = [change for change in changes if self._marker_is_of(change)]
         try:
-            await self._outbox.clear(changes)
+            if last:
+                await self._outbox.clear(last)
         except (grpc.aio.AioRpcError, BubbleError) as error:
-            log.warning("markers not cleared, their changes will be repeated", changes=len(changes), error=brief(error))
+            log.warning("markers not cleared, their changes will be repeated", changes=len(last), error=brief(error))
         return [None] * len(changes)
+
+    def _marker_is_of(self, change: Change) -> bool:
+        marker = self._outbox.marker(change)
+        waiting = self._waiting.get(marker.timer_id)
+        if waiting is None:
+            newest = self._under_way.get(marker.timer_id, 0)
+        else:
+            newest = self._outbox.marker(waiting.change).version
+        return newest <= marker.version
 
     async def _sweep_forever(self) -> None:
         while True:
@@ -262,12 +304,13 @@ class Relay(Generic[Change]):
                 attempt = self._attempts.get(marker.timer_id)
                 if attempt is None or attempt.version != marker.version:
                     attempt = _Attempt(marker.version, now, now + GRACE, SWEEP_INTERVAL / 2)
-                elif attempt.due <= now:
+                elif attempt.due <= now and not self._is_under_way(marker):
                     due.append(_Waiting(change, attempt.since))
                     backoff = min(attempt.backoff * 2, LONGEST_BACKOFF)
                     attempt = _Attempt(marker.version, attempt.since, now + backoff, backoff)
                 seen[marker.timer_id] = attempt
             for start in range(0, len(due), BATCH):
+                await self._until_cleared()
                 await self._deliver_again(due[start : start + BATCH])
             if len(page) < SWEEP_PAGE:
                 break
@@ -280,7 +323,8 @@ class Relay(Generic[Change]):
         # As of the moment it is asked for: it goes on rising while no sweep comes to its end.
         PENDING_AGE.set_function(lambda: clock() - oldest if oldest is not None else 0.0)
 
-
-def _ignore_failure(future: "asyncio.Future[None]") -> None:
-    if not future.cancelled():
-        future.exception()  # logged where it happened
+    def _is_under_way(self, marker: Marked) -> bool:
+        """Whether the change is about to be delivered, or was and its marker is about to go: when everything is slow, doing
+        the same twice would make it slower.
+        """
+        return marker.timer_id in self._waiting or self._under_way.get(marker.timer_id) == marker.version

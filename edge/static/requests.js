@@ -2,7 +2,8 @@
  * Requests that wait for their reply.
  *
  * A request is repeated with its messageId until it is answered: after a reconnect, and when the server asks for it
- * with `retryAfter`. The server gives a repeated command its first answer, so nothing happens twice.
+ * with `retryAfter`: then each time after twice as long, so that repeats do not keep an overloaded server overloaded. The
+ * server gives a repeated command its first answer, so nothing happens twice.
  */
 
 /** A pause that arrives minutes late does harm: by then the person knows better what they want. */
@@ -48,8 +49,8 @@ export class Requests {
     if (reply.status === 'processed') {
       this.#finish(reply.messageId).resolve(reply);
     } else if (REPEATABLE.has(reply.code) && entry.repeats < REPEATS) {
+      setTimeout(() => this.#repeat(reply.messageId), (reply.retryAfter ?? 1) * 1000 * 2 ** entry.repeats);
       entry.repeats += 1;
-      setTimeout(() => this.#repeat(reply.messageId), (reply.retryAfter ?? 1) * 1000);
     } else {
       this.#finish(reply.messageId).reject(new RequestError(reply.code, reply.error, reply));
     }

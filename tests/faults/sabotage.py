@@ -132,6 +132,30 @@ SABOTAGES = (
         "tests/unit/test_knowledge.py",
         "",
     ),
+    Sabotage(
+        "let everybody wait, however long",
+        (Edit("runtime/pace.py", "* self._call_seconds <= patience:\n", "* self._call_seconds <= 3_600:\n"),),
+        "tests/unit/test_pace.py::test_at_twice_what_a_store_takes_most_of_it_is_still_done_and_in_time",
+        "",
+    ),
+    Sabotage(
+        "calls as large as ever, however slow they are",
+        (Edit("runtime/pace.py", "        if seconds > LONGEST_CALL:\n", "        if seconds > 3_600:\n"),),
+        "tests/unit/test_pace.py::test_at_twice_what_a_store_takes_most_of_it_is_still_done_and_in_time",
+        "",
+    ),
+    Sabotage(
+        "sweep what is under way, too",
+        (Edit("runtime/outbox.py", "attempt.due <= now and not self._is_under_way(marker):\n", "attempt.due <= now:\n"),),
+        "tests/unit/test_outbox.py",
+        "",
+    ),
+    Sabotage(
+        "everybody comes back at the same moment",
+        (Edit("edge/errors.py", "_RETRY_SPREAD = 3 ", "_RETRY_SPREAD = 1 "),),
+        "tests/unit/test_errors.py",
+        "",
+    ),
 )  # fmt: skip
 
 

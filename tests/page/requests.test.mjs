@@ -49,6 +49,23 @@ test('an overloaded server is asked again after the time it named, but not for e
   assert.equal(new Set(sent.map((frame) => frame.messageId)).size, 1);
 });
 
+test('each repeat waits twice as long as the one before, in terms of what the server says', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const { sent, requests } = withSent();
+  const refused = requests.request({ type: 'timer' });
+  const { messageId } = sent[0];
+  for (const wait of [2_000, 4_000, 8_000]) {
+    const before = sent.length;
+    requests.settle({ status: 'error', messageId, code: 503, error: 'overloaded', retryAfter: 2 });
+    context.mock.timers.tick(wait - 1);
+    assert.equal(sent.length, before);
+    context.mock.timers.tick(1);
+    assert.equal(sent.length, before + 1);
+  }
+  requests.settle({ status: 'error', messageId, code: 503, error: 'overloaded', retryAfter: 2 });
+  await assert.rejects(refused, { code: 503 });
+});
+
 test('abandoned requests reject with the reason', async () => {
   const { requests } = withSent();
   const refused = requests.request({ type: 'timer' });

@@ -46,6 +46,8 @@ class MemoryOutbox:
     def __init__(self) -> None:
         self.markers: dict[str, Change] = {}
         self.is_away = False
+        self.clearing_takes = 0.0
+        self.cleared: list[Change] = []
         self.pages: list[tuple[int, tuple[int, str]]] = []
 
     def commit(self, *changes: Change) -> None:
@@ -68,7 +70,9 @@ class MemoryOutbox:
         return [change for change in found if (change.since_us, change.timer_id) > after][:limit]
 
     async def clear(self, changes: Sequence[Change]) -> None:
+        await asyncio.sleep(self.clearing_takes)
         self._reach()
+        self.cleared += changes
         for change in changes:
             if self.markers.get(change.timer_id) == change:
                 del self.markers[change.timer_id]
@@ -324,6 +328,61 @@ def test_what_waits_is_bounded_and_the_rest_is_left_to_the_sweeper() -> None:
         await system.until_clear(GRACE + 4 * SWEEP_INTERVAL)
         assert f"{changes[0].timer_id} 1" not in system.connections.times
         assert f"{changes[-1].timer_id} 1" in system.connections.times
+
+    in_virtual_time(story)
+
+
+def test_the_sweeper_leaves_alone_what_waits_or_is_under_way() -> None:
+    async def story(system: Running) -> None:
+        system.connections.gate.clear()  # everything is slow
+        changes = [Change(f"timer-{number:05}", 1) for number in range(4 * outbox.BATCH)]
+        system.save(*changes)
+        await asyncio.sleep(GRACE + 5 * SWEEP_INTERVAL)  # every marker is due
+        assert len(system.connections.calls) == outbox.LANES
+        system.connections.gate.set()
+        await system.until_clear(0.5)
+        assert all(len(times) == 1 for times in system.connections.times.values())
+
+    in_virtual_time(story)
+
+
+def test_what_was_delivered_is_not_repeated_while_the_store_is_slow_to_remove_its_marker() -> None:
+    async def story(system: Running) -> None:
+        system.outbox.clearing_takes = 4.0
+        system.save(Change("tea", 1))
+        await system.until_clear(6.0)
+        assert len(system.connections.times["tea 1"]) == 1
+
+    in_virtual_time(story)
+
+
+def test_a_store_that_is_slow_to_remove_markers_slows_deliveries_down_and_their_changes_come_once() -> None:
+    async def story(system: Running) -> None:
+        system.outbox.clearing_takes = 0.4
+        most = 0
+        for version in range(1, 11):
+            system.save(*(Change(f"timer-{number}", version) for number in range(1_000)))
+            await asyncio.sleep(0.1)
+            most = max(most, system.relay._clearing.waiting)
+        assert most <= outbox.MAX_UNCLEARED + outbox.LANES * outbox.BATCH
+        await system.until_clear(10)
+        assert sum(map(len, system.connections.calls)) < 10_000 / 2  # most were overtaken while they waited
+        assert all(f"timer-{number} 10" in system.connections.times for number in range(1_000))
+
+    in_virtual_time(story)
+
+
+def test_the_marker_of_a_change_that_was_overtaken_is_left_to_the_newer_one() -> None:
+    async def story(system: Running) -> None:
+        system.connections.gate.clear()
+        system.save(Change("tea", 1), Change("eggs", 1))
+        system.save(*(Change(f"other-{number}", 1) for number in range(2 * outbox.BATCH)))
+        await asyncio.sleep(0.1)  # every lane is busy
+        system.save(Change("tea", 2))
+        system.connections.gate.set()
+        await system.until_clear(0.5)
+        assert Change("tea", 1) not in system.outbox.cleared
+        assert Change("eggs", 1) in system.outbox.cleared
 
     in_virtual_time(story)
 

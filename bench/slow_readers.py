@@ -48,8 +48,8 @@ class Healthy(Client):
         self.timer_id = f"t-{user}"
         self.latencies: list[float] = []
         self._shares_due = 0
-        self._shared = asyncio.Event()
-        self._refusal = b""
+        self._answered = asyncio.Event()
+        self._refused: set[str] = set()
         self._seen: dict[bytes, bytes] = {}
 
     def update(self, intended: float) -> None:
@@ -61,16 +61,19 @@ class Healthy(Client):
 
     async def share(self, action: str, users: Sequence[str]) -> None:
         """Shares the timer with others ("add") or ends that ("remove"); returns when it is done."""
-        self._shares_due = len(users)
-        self._shared.clear()
-        for user in users:
-            self.send(
-                f'{{"type":"share","action":"{action}","timerId":"{self.timer_id}","sharedWithUser":"{user}","messageId":"s"}}'
-            )
-        if users:
-            await self._shared.wait()
-        if self._refusal:
-            raise SystemExit(f"not shared: {self._refusal!r}")
+        due = set(users)
+        while due:
+            self._shares_due = len(due)
+            self._answered.clear()
+            for user in due:
+                self.send(
+                    f'{{"type":"share","action":"{action}","timerId":"{self.timer_id}","sharedWithUser":"{user}",'
+                    f'"messageId":"s-{user}"}}'
+                )
+            await self._answered.wait()
+            due, self._refused = self._refused, set()
+            if due:
+                await asyncio.sleep(1)  # a busy machine: the system said 503
 
     def on_text(self, payload: bytes) -> None:
         if payload.startswith(b'{"type":"timer"'):
@@ -78,12 +81,12 @@ class Healthy(Client):
             if self._seen.get(timer_id) != name:  # a change of the audience brings the same state again
                 self._seen[timer_id] = name
                 self.latencies.append(time.perf_counter() - float(name))
-        elif payload.endswith(b'"messageId":"s"}'):
-            if not payload.startswith(b'{"status":"processed"'):
-                self._refusal = payload
+        elif b'"messageId":"s-' in payload and payload.startswith(b'{"status"'):
+            if payload.startswith(b'{"status":"error"'):
+                self._refused.add(text_field(payload, b"messageId").decode().removeprefix("s-"))
             self._shares_due -= 1
             if not self._shares_due:
-                self._shared.set()
+                self._answered.set()
 
     def on_closed(self, exc: Exception | None) -> None:
         if not self.closing:

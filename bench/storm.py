@@ -129,6 +129,7 @@ class Owner(Client):
         self.timer_ids = [f"t{number}-{user}" for number in range(timers)]
         self.versions: dict[str, int] = {}
         self._due = 0
+        self._refusal = b""
         self._done = asyncio.Event()
 
     async def update(self, timer_ids: Sequence[str]) -> None:
@@ -154,13 +155,15 @@ class Owner(Client):
         for text in texts:
             self.send(text)
         await self._done.wait()
+        if self._refusal:
+            raise SystemExit(f"refused: {self._refusal!r}")
 
     def on_text(self, payload: bytes) -> None:
         if payload.startswith(b'{"status"'):
             reply = json.loads(payload)
             if reply["status"] != "processed":
-                sys.exit(f"refused: {payload!r}")
-            if "shareVersion" not in reply:
+                self._refusal = payload
+            elif "shareVersion" not in reply:
                 self.versions[reply["timerId"]] = reply["version"]
             self._due -= 1
             if not self._due:
@@ -198,7 +201,7 @@ async def _restart(system: System, edge: Process, how: str) -> tuple[Process, fl
         gone = time.monotonic() - started
         await edge.start()
         return edge, gone
-    successor = await system.edge("successor", BUBBLE_EDGE_PORT=str(edge.port))
+    successor = await system.edge("successor", edge.port)
     await edge.wait()
     return successor, time.monotonic() - started
 

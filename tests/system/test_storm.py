@@ -21,7 +21,7 @@ from tests.system.cluster import Cluster, Process
 Unique = Callable[[str], str]
 Start = Callable[..., Any]
 
-TIMERS, CHANGED, STOPPED = 40, 3, 2
+TIMERS, CHANGED, STOPPED = 30, 3, 2
 READERS_PER_USER = 22
 WRITERS = 12
 DRAIN_SECONDS = 8.0
@@ -81,6 +81,7 @@ async def _resumed(port: int, user: str, device: str, known: dict[str, Message])
         return snapshot
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["drained", "killed"])
 async def test_after_a_restart_everybody_gets_exactly_what_changed_and_no_acknowledged_write_is_lost(
     own_cluster: Start, unique: Unique, tmp_path: Path, how: signal.Signals

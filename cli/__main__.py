@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 from pydantic import ValidationError
+from rich.console import Console
 
 from cli import doctor as examination
 from cli import launcher
@@ -60,7 +61,7 @@ def doctor(
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode({"well": well, "processes": findings})).decode())
     else:
-        examination.show(findings)
+        examination.show(findings, Console())
     sys.exit(0 if well else 1)
 
 

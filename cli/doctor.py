@@ -5,12 +5,14 @@ their addresses and their metrics ports. A host name that stands for many replic
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 
 import aiohttp
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -157,14 +159,21 @@ async def _ask(http: aiohttp.ClientSession, target: Target) -> Finding:
 
 def _unreachable(target: Target, error: Exception) -> Finding:
     setting = "BUBBLE_EDGE_PORT" if target.process == "edge" else f"BUBBLE_{target.process.upper()}_METRICS_PORT"
-    where = f" (its HTTP port is {setting})" if target.process else ""
-    reason = str(error) or type(error).__name__
+    where = f", or does {setting} differ" if target.process else ""
     return Finding(
         process=target.process or "?",
         address=target.address,
         state="unreachable",
-        problems=[f"nothing of ours answers there: start it, or look at its log{where}: {reason}"],
+        problems=[f"{_why(error)}: does it run{where}? If it ends by itself, its log says why"],
     )
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {PATIENCE:g} s"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        return os.strerror(error.os_error.errno).lower()
+    return str(error) or type(error).__name__
 
 
 def diagnose(target: Target, readiness: Mapping[str, object], samples: Samples) -> Finding:
@@ -250,16 +259,26 @@ def all_is_well(findings: Sequence[Finding]) -> bool:
     return not any(finding.problems for finding in findings)
 
 
-def table(findings: Sequence[Finding]) -> Table:
-    """The findings for a person."""
-    result = Table(title=None, header_style="bold", expand=False)
-    for column in ("process", "address", "version", "health", "store", "connections", "edges", "oldest undelivered"):
-        result.add_column(column, no_wrap=True)
-    result.add_column("what is wrong", min_width=30)
+def show(findings: Sequence[Finding], console: Console) -> None:
+    """Prints the findings for a person: a table of what there is, and below it what is wrong, in sentences."""
+    console.print(_table(findings))
+    for finding in findings:
+        for mark, texts in (("[red]wrong[/]", finding.problems), ("[yellow]note[/]", finding.notes)):
+            for text in texts:
+                console.print(f"{mark}  {finding.process} {escape(finding.address)}: {escape(text)}", highlight=False)
+    if all_is_well(findings):
+        console.print("[green]All is well.[/]")
+
+
+def _table(findings: Sequence[Finding]) -> Table:
+    # Fits into 80 columns, but for long builds and IPv6.
+    table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("process", "address", "version", "health", "store", "sockets", "edges", "pending"):
+        table.add_column(column, overflow="fold", no_wrap=column != "version", min_width=len(column))
     colours = {"ready": "green", "degraded": "yellow"}
     for finding in findings:
         age = finding.pending_age_seconds
-        result.add_row(
+        table.add_row(
             finding.process,
             escape(finding.address),
             escape(" ".join(filter(None, (finding.version, finding.build)))),
@@ -268,14 +287,5 @@ def table(findings: Sequence[Finding]) -> Table:
             "" if finding.connections is None else str(finding.connections),
             "" if finding.edges_attached is None else f"{finding.edges_attached} of {finding.edges_expected}",
             "" if age is None else f"{age:.1f} s",
-            escape("\n".join([*finding.problems, *(f"(note) {note}" for note in finding.notes)])),
         )
-    return result
-
-
-def show(findings: Sequence[Finding]) -> None:
-    """Prints the table."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table(findings))
+    return table

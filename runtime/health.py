@@ -24,7 +24,11 @@ Check = Callable[[], Awaitable[None]]
 """Returns when what it checks is fine, raises when it is not."""
 
 CHECK_INTERVAL = 1.0
-"""Seconds between two checks."""
+"""Seconds between two checks of what a process needs."""
+
+USES_INTERVAL = 3.0
+"""Seconds between two checks of what it uses. Those are calls: every second they would be half of an idle system's work,
+and nothing but what people are told depends on them."""
 
 CHECK_PATIENCE = 0.8
 """Seconds one check may take: with the interval, nothing is believed to be fine for two seconds after it was."""
@@ -40,9 +44,17 @@ DEPENDENCY = Gauge(
 class Health:
     """The state of one process. Names of dependencies are those of the metric's label."""
 
-    def __init__(self, *, needs: Mapping[str, Check], uses: Mapping[str, Check] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        needs: Mapping[str, Check],
+        uses: Mapping[str, Check] | None = None,
+        uses_interval: float = USES_INTERVAL,
+    ) -> None:
         self._needs = needs
-        self._checks = {**needs, **(uses or {})}
+        self._uses = uses or {}
+        self._uses_interval = uses_interval
+        self._uses_due = 0.0
         self._faults: dict[str, str] = {}
         self._seen: set[str] = set()
         self._checked = False
@@ -71,9 +83,13 @@ class Health:
         log.info("draining")
 
     async def check(self) -> None:
-        """Checks everything once, side by side. Raises Unavailable, with the reason, when the process is not ready."""
-        faults = await asyncio.gather(*(_fault(check) for check in self._checks.values()))
-        for name, fault in zip(self._checks, faults, strict=True):
+        """Checks everything that is due, side by side. Raises Unavailable, with the reason, when the process is not ready."""
+        checks = {**self._needs}
+        if time.monotonic() >= self._uses_due:
+            self._uses_due = time.monotonic() + self._uses_interval
+            checks |= self._uses
+        faults = await asyncio.gather(*(_fault(check) for check in checks.values()))
+        for name, fault in zip(checks, faults, strict=True):
             self._note(name, fault)
         self._checked = True
         reason = self.not_ready

@@ -27,8 +27,8 @@ LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
 """Items of a batch."""
 
-LAG_INTERVAL = 0.1
-"""Seconds between two looks at how late the event loop is."""
+LAG_INTERVAL = 0.5
+"""Seconds between two looks at how late the event loop is: hundreds in five minutes, and nearly nothing of an idle CPU."""
 
 
 class Series:

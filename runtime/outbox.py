@@ -13,7 +13,7 @@ replicas may differ by minutes.
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
 from prometheus_client import Counter, Gauge
@@ -96,9 +96,7 @@ class Outbox(Protocol[Change]):
         """Removes the markers of delivered changes, each only where the version is still the same."""
 
 
-class _Waiting(NamedTuple, Generic[Change]):
-    change: Change
-    since: float
+_Waiting: TypeAlias = tuple[Change, float]  # and since when it is known, by the loop's clock
 
 
 class _Attempt(NamedTuple):
@@ -140,13 +138,13 @@ class Relay(Generic[Change]):
         """Delivers a committed change soon. Never blocks and never fails: the marker is there."""
         marker = self._outbox.marker(change)
         waiting = self._waiting.get(marker.timer_id)
-        if waiting is not None and self._outbox.marker(waiting.change).version >= marker.version:
+        if waiting is not None and self._outbox.marker(waiting[0]).version >= marker.version:
             return
         if waiting is None and len(self._waiting) >= MAX_WAITING:
             return
         # Who waited for the older state waits for this one: the age is that of the older one.
-        since = asyncio.get_running_loop().time() if waiting is None else waiting.since
-        self._waiting[marker.timer_id] = _Waiting(change, since)
+        since = asyncio.get_running_loop().time() if waiting is None else waiting[1]
+        self._waiting[marker.timer_id] = (change, since)
         self._wake.set()
 
     async def run(self) -> None:
@@ -220,30 +218,28 @@ class Relay(Generic[Change]):
 
     async def _deliver_first(self, batch: Sequence[_Waiting[Change]]) -> None:
         """Delivers what was offered. Of what fails, the sweeper is told since when it is known."""
-        done = await self._deliver([waiting.change for waiting in batch])
-        self._count("first", [waiting.since for waiting in batch], done)
+        done = await self._deliver([change for change, _ in batch])
+        self._count("first", batch, done)
         if all(done):
             return
         now = asyncio.get_running_loop().time()
-        for waiting, delivered in zip(batch, done, strict=True):
+        for (change, since), delivered in zip(batch, done, strict=True):
             if not delivered and len(self._attempts) < MAX_WAITING:
-                marker = self._outbox.marker(waiting.change)
-                self._attempts[marker.timer_id] = _Attempt(
-                    marker.version, waiting.since, now + GRACE, SWEEP_INTERVAL / 2
-                )
+                marker = self._outbox.marker(change)
+                self._attempts[marker.timer_id] = _Attempt(marker.version, since, now + GRACE, SWEEP_INTERVAL / 2)
 
     async def _deliver_again(self, batch: Sequence[_Waiting[Change]]) -> None:
         """Delivers what the sweeper found."""
-        done = await self._deliver([waiting.change for waiting in batch])
-        self._count("repeat", [waiting.since for waiting in batch], done)
+        done = await self._deliver([change for change, _ in batch])
+        self._count("repeat", batch, done)
 
-    def _count(self, attempt: str, since: Sequence[float], done: Sequence[bool]) -> None:
+    def _count(self, attempt: str, batch: Sequence[_Waiting[Change]], done: Sequence[bool]) -> None:
         EVENTS.labels(attempt, "delivered").inc(sum(done))
         EVENTS.labels(attempt, "pending").inc(len(done) - sum(done))
         now = asyncio.get_running_loop().time()
-        for moment, delivered in zip(since, done, strict=True):
+        for (_, since), delivered in zip(batch, done, strict=True):
             if delivered:
-                self._taken_over.observe(now - moment)
+                self._taken_over.observe(now - since)
 
     def _clear_soon(self, change: Change) -> None:
         def done(future: "asyncio.Future[None]") -> None:
@@ -276,7 +272,7 @@ class Relay(Generic[Change]):
         if waiting is None:
             newest = self._under_way.get(marker.timer_id, 0)
         else:
-            newest = self._outbox.marker(waiting.change).version
+            newest = self._outbox.marker(waiting[0]).version
         return newest <= marker.version
 
     async def _sweep_forever(self) -> None:
@@ -305,7 +301,7 @@ class Relay(Generic[Change]):
                 if attempt is None or attempt.version != marker.version:
                     attempt = _Attempt(marker.version, now, now + GRACE, SWEEP_INTERVAL / 2)
                 elif attempt.due <= now and not self._is_under_way(marker):
-                    due.append(_Waiting(change, attempt.since))
+                    due.append((change, attempt.since))
                     backoff = min(attempt.backoff * 2, LONGEST_BACKOFF)
                     attempt = _Attempt(marker.version, attempt.since, now + backoff, backoff)
                 seen[marker.timer_id] = attempt

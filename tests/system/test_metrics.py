@@ -1,11 +1,13 @@
 """What `/metrics` of every process says after things have happened."""
 
 import asyncio
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from tests.docs.pages import table_after
 from tests.docs.test_monitoring import metrics
-from tests.system.client import WITHIN
+from tests.system.client import WITHIN, Client, token
 from tests.system.cluster import Cluster
 from tests.system.conftest import Connect
 from tests.system.monitoring import scrape, value
@@ -127,3 +129,51 @@ async def test_nobody_and_nothing_is_named(cluster: Cluster, connect: Connect, u
             text, _ = await scrape(process)
             assert suffix not in text
             assert alice.connected["connectionId"] not in text
+
+
+@contextmanager
+def deaf(cluster: Cluster, user: str) -> Iterator[socket.socket]:
+    """A device that connects and never reads."""
+    with socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        peer.connect(("127.0.0.1", cluster.edge_port))
+        peer.sendall(
+            f"GET /ws?token={token(user)}&deviceId=deaf HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        )
+        yield peer
+
+
+async def test_a_device_that_does_not_read_shows_as_congested_conflated_and_in_the_end_as_cut(
+    own_cluster: Callable[..., Awaitable[Cluster]],
+) -> None:
+    cluster = await own_cluster(
+        BUBBLE_MESSAGES_PER_SECOND="0", BUBBLE_BACKLOG_BYTES="20000", BUBBLE_BACKLOG_PATIENCE="1"
+    )
+    edge = cluster.processes["edge"]
+
+    async def until(name: str, wanted: Callable[[float], bool], **labels: str) -> None:
+        async with asyncio.timeout(15):
+            while not wanted(await value(edge, name, **labels)):
+                await asyncio.sleep(0.05)
+
+    async with Client(cluster.edge_port, "alice", "phone") as alice:
+        with deaf(cluster, "alice"):
+            await until("bubble_edge_connections", lambda connections: connections == 2)
+
+            async def change(timer_id: str) -> None:
+                await alice.done(type="timer", action="update", timer={"id": timer_id, "name": "x" * 250})
+
+            # One timer, again and again: only its latest state waits.
+            async with asyncio.timeout(60):
+                while await value(edge, "bubble_edge_conflated_total") < 10:
+                    await asyncio.gather(*(change("tea") for _ in range(50)))
+            assert await value(edge, "bubble_edge_congested_connections") == 1
+            assert 0 < await value(edge, "bubble_edge_backlog_bytes") < 20_000
+            assert await value(edge, "bubble_edge_disconnects_total", code="4413") == 0
+            # Many timers: more waits than may.
+            await asyncio.gather(*(change(f"tea-{number}") for number in range(60)))
+            await until("bubble_edge_disconnects_total", lambda cut: cut == 1, code="4413", reason="too slow")
+            assert await value(edge, "bubble_edge_congested_connections") == 0
+            assert await value(edge, "bubble_edge_backlog_bytes") == 0
+            assert await value(edge, "bubble_edge_connections") == 1

@@ -96,13 +96,24 @@ def test_stores_that_differ_are_a_problem_and_versions_that_differ_a_note() -> N
     assert ["same version" in note for finding in findings for note in finding.notes] == [True, True]
 
 
-def test_the_table_has_what_was_found_word_for_word() -> None:
-    finding = look("edge", HEALTHY_EDGE, READY | {"degraded": {"timer": "[bold]no[/bold] answer at [::1]:50051"}})
-    console = Console(width=250, record=True, file=io.StringIO())
-    console.print(doctor.table([finding]))
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_person_is_told_word_for_word_whatever_the_width_of_the_terminal(width: int) -> None:
+    broken = look("edge", HEALTHY_EDGE, READY | {"degraded": {"timer": "[bold]no[/bold] answer at [::1]:50051"}})
+    console = Console(width=width, record=True, file=io.StringIO())
+    doctor.show([broken, look("timer", HEALTHY_TIMER | {"clock_skew_total": 1})], console)
     text = console.export_text()
-    for word in ("edge", "10.0.0.7:9051", "1.2.3 abc", "degraded", "2 of 2", "[bold]no[/bold] answer at [::1]:50051"):
+    for word in ("degraded", "ready", "1.2.3", "abc", "sqlite", "2 of 2", "0.4 s"):
         assert word in text
+    told = " ".join(text.split())
+    assert "wrong edge 10.0.0.7:9051: can't use timer: [bold]no[/bold] answer at [::1]:50051" in told
+    assert "note timer 10.0.0.7:9051: clocks of the machines differ" in told
+    assert "All is well." not in told
+
+
+def test_when_nothing_is_wrong_that_is_said() -> None:
+    console = Console(record=True, file=io.StringIO())
+    doctor.show([look("timer", HEALTHY_TIMER)], console)
+    assert "All is well." in console.export_text()
 
 
 async def test_processes_are_found_by_the_settings_they_use(monkeypatch: pytest.MonkeyPatch) -> None:

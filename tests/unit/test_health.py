@@ -31,7 +31,9 @@ class System:
 
     def __init__(self) -> None:
         self.database, self.sharing = Dependency(), Dependency()
-        self.health = Health(needs={"database": self.database.check}, uses={"sharing": self.sharing.check})
+        self.health = Health(
+            needs={"database": self.database.check}, uses={"sharing": self.sharing.check}, uses_interval=0
+        )
 
 
 def up(dependency: str) -> float:
@@ -91,6 +93,18 @@ def test_a_check_that_hangs_holds_up_no_other_one() -> None:
         assert system.health.degraded == {"sharing": "no answer within 0.8 s"}
 
     virtual_time.run(story())
+
+
+async def test_what_a_process_uses_is_checked_less_often_than_what_it_needs() -> None:
+    asked: list[str] = []
+
+    async def ask(name: str) -> None:
+        asked.append(name)
+
+    health = Health(needs={"database": lambda: ask("database")}, uses={"sharing": lambda: ask("sharing")})
+    for _ in range(3):
+        await health.check()
+    assert sorted(asked) == ["database"] * 3 + ["sharing"]
 
 
 async def test_who_drains_is_not_ready_whatever_a_check_finds() -> None:

@@ -105,13 +105,13 @@ def test_the_lag_of_the_loop_is_what_it_was_late() -> None:
 
     async def story() -> None:
         watching = asyncio.create_task(metrics.watch_loop(virtual_time.now))
-        await asyncio.sleep(1.05)
+        await asyncio.sleep(10.5 * metrics.LAG_INTERVAL)
         assert lag.count - counted == 10
         assert lag.sum == pytest.approx(total)
-        late = iter([5.0, 5.75])  # asked for 0.1 s, it took 0.75
+        late = iter([5.0, 5.65 + metrics.LAG_INTERVAL])  # 0.65 s later than asked for
         watching.cancel()
         watching = asyncio.create_task(metrics.watch_loop(lambda: next(late)))
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(1.5 * metrics.LAG_INTERVAL)
         watching.cancel()
         assert lag.sum - total == pytest.approx(0.65)
         await asyncio.gather(watching, return_exceptions=True)

@@ -25,7 +25,7 @@ CALM = 10.0
 """Seconds without a refusal before an empty queue means anything: under overload, queues this short run empty now and then,
 and letting a burst in each time would make everybody late."""
 
-_LEAST_SHARE = 16
+_LEAST_SHARE = 8
 """Calls do not become smaller than this part of the largest: many small ones would cost more than they save."""
 
 

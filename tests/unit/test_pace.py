@@ -92,7 +92,7 @@ def test_calls_never_become_so_small_that_there_are_too_many(largest: int) -> No
     for _ in range(50):
         pace.begins(0)
         pace.ends(pace.size, 1_000)
-    assert pace.size == max(largest // 16, 1)
+    assert pace.size == max(largest // 8, 1)
 
 
 class Store:

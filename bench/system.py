@@ -125,18 +125,18 @@ class System:
         for process in reversed(self.processes):
             await process.stop()
 
-    async def edge(self, label: str, **environment: str) -> Process:
-        """Starts an edge; returns when it takes connections."""
-        self._environment |= environment
-        edge = await self._start("edge", "edge", label)
+    async def edge(self, label: str, port: int = 0) -> Process:
+        """Starts an edge, on any free port or on a given one; returns when it takes connections."""
+        edge = await self._start("edge", "edge", label, port)
         await edge.ready()
         return edge
 
-    async def _start(self, name: str, module: str, label: str) -> Process:
+    async def _start(self, name: str, module: str, label: str, port: int = 0) -> Process:
         addresses = {
             f"BUBBLE_{process.name.upper()}_ADDRESS": f"127.0.0.1:{process.port}" for process in self.processes
         }
         process = Process(name, module, self._environment | addresses, self._directory / f"{label}.log")
+        process.port = port
         self.processes.append(process)
         await process.start()
         return process

@@ -25,24 +25,16 @@ CALM = 10.0
 """Seconds without a refusal before an empty queue means anything: under overload, queues this short run empty now and then,
 and letting a burst in each time would make everybody late."""
 
-_LEAST_SHARE = (
-    16  # calls do not become smaller than this part of the largest: many small ones would cost more than they save
-)
+_LEAST_SHARE = 8
+"""Calls do not become smaller than this part of the largest: many small ones would cost more than they save."""
 
 
 class Pace:
     """Of one lane, which has one call under way at a time. `largest`: items of a call at most."""
 
     __slots__ = (
-        "_begun_at",
-        "_call_seconds",
-        "_emptied_at",
-        "_largest",
-        "_last_seconds",
-        "_least",
-        "_refused_at",
-        "size",
-    )
+        "_begun_at", "_call_seconds", "_emptied_at", "_largest", "_last_seconds", "_least", "_refused_at", "size",
+    )  # fmt: skip
 
     def __init__(self, largest: int) -> None:
         self.size = largest

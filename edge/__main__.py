@@ -15,6 +15,7 @@ from edge.hub import Hub
 from edge.presence import Presence
 from edge.secret import token_secret
 from edge.sessions import Sessions
+from edge.tracing import Tracing
 from proto.connection.v1 import connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2_grpc
@@ -47,7 +48,8 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             deliver=delivery.deliver,
             on_lease_lost=lambda: sessions.close_all(CloseCode.RESTARTING),
         )
-        hub = Hub(settings, TokenVerifier(settings, secret), sessions, backend, presence, delivery, telemetry)
+        tracing = Tracing(telemetry, settings)
+        hub = Hub(settings, TokenVerifier(settings, secret), sessions, backend, presence, delivery, tracing)
         edge = Edge(hub, secret)
         stack.push_async_callback(presence.leave)
         await stack.enter_async_context(background(presence.run(), sessions.run()))

@@ -14,10 +14,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from edge.auth import Identity, Unauthorized, make_token
 from edge.codec.seed import SeedCodec
+from edge.errors import ClientError
 from edge.hub import Hub
 from edge.limits import MAX_FRAME
 from edge.session import Session
-from runtime import logs, text
+from runtime import logs, semconv, text
+from runtime.telemetry import trace_id, unrecorded, well_formed
 
 log = logs.get(__name__)
 
@@ -78,24 +80,26 @@ class Edge:
         try:
             identity = await self._hub.verifier.verify(_token(request))
         except Unauthorized as error:
-            return _refusal(401, error.message)
+            return self._refuse(request, error)
         device_id = request.query.get("deviceId") or request.headers.get("DeviceId") or UNKNOWN_DEVICE
         problem = text.problem_with_id(device_id)
         if problem:
-            return _refusal(400, f"deviceId {problem}")
+            return self._refuse(request, ClientError(400, f"deviceId {problem}"), identity)
         if not self._origin_is_fine(request):
-            return _refusal(403, "This origin may not connect")
+            return self._refuse(request, ClientError(403, "This origin may not connect"), identity, device_id)
         why_not = self._not_ready()
         most = self._hub.settings.max_connections
         if why_not is None and most and len(self._hub.sessions) >= most:
             why_not = "the edge is full"
         if why_not is not None:
-            return _refusal(503, f"Not now: {why_not}", {"Retry-After": "1"})
+            busy = ClientError(503, f"Not now: {why_not}", retry_after_ms=1_000)
+            return self._refuse(request, busy, identity, device_id)
         ws = web.WebSocketResponse(
             autoping=False, autoclose=False, compress=False, max_msg_size=MAX_FRAME, decode_text=False, timeout=2.0
         )
         if not ws.can_prepare(request).ok:
-            return _refusal(400, "This address takes WebSockets only")
+            no_socket = ClientError(400, "This address takes WebSockets only")
+            return self._refuse(request, no_socket, identity, device_id)
         ws.headers["Server"] = _SECURITY_HEADERS["Server"]
         await ws.prepare(request)
         transport = request.transport
@@ -118,6 +122,24 @@ class Edge:
         session = Session(self._hub, ws, transport, self._seed, identity, device_id, resumes=resumes)
         code = await session.run()
         log.debug("connection ended", close_code=code.code, reason=code.reason)
+
+    def _refuse(
+        self, request: web.Request, error: ClientError, identity: Identity | None = None, device_id: str = ""
+    ) -> web.Response:
+        """Answers a handshake with an error."""
+
+        def describe() -> semconv.Attributes:
+            attributes: dict[str, semconv.Value] = {semconv.HTTP_STATUS: error.code}
+            if identity is not None:
+                attributes[semconv.USER_ID] = identity.user_id
+            if device_id:
+                attributes[semconv.DEVICE_ID] = device_id
+            return attributes
+
+        client_parent = well_formed(request.headers.get("traceparent"))
+        traceparent = self._hub.tracing.refused(semconv.WS_CONNECT, error, client_parent, describe)
+        log.debug("connection refused", status=error.code, reason=error.message, **logs.about(traceparent))
+        return _refusal(error.code, error.message, traceparent, retry_after_ms=error.retry_after_ms)
 
     async def config(self, _request: web.Request) -> web.Response:
         """What the page must know."""
@@ -169,8 +191,9 @@ async def _secure(request: web.Request, handler: Any) -> web.StreamResponse:
         error.headers.update(_SECURITY_HEADERS)
         raise
     except Exception:
-        log.exception("request crashed", path=request.path)
-        return _refusal(500, "Internal server error")
+        traceparent = unrecorded(well_formed(request.headers.get("traceparent")))
+        log.exception("request crashed", path=request.path, **logs.about(traceparent))
+        return _refusal(500, "Internal server error", traceparent)
     if not response.prepared:
         response.headers.update(_SECURITY_HEADERS)
     return response
@@ -184,8 +207,12 @@ def _token(request: web.Request) -> str:
     return rest.strip() if scheme.lower() == "bearer" else scheme
 
 
-def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    return web.json_response({"status": "error", "code": status, "error": message}, status=status, headers=headers)
+def _refusal(status: int, message: str, traceparent: str = "", *, retry_after_ms: int = 0) -> web.Response:
+    return web.json_response(
+        {"status": "error", "code": status, "error": message, "traceId": trace_id(traceparent or unrecorded())},
+        status=status,
+        headers={"Retry-After": str(-(-retry_after_ms // 1_000))} if retry_after_ms else None,
+    )
 
 
 def _bound_kernel_buffers(transport: asyncio.Transport) -> None:

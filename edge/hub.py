@@ -8,7 +8,7 @@ from edge.backend import Backend
 from edge.config import EdgeSettings
 from edge.presence import Presence
 from edge.sessions import Sessions
-from runtime.telemetry import Telemetry
+from edge.tracing import Tracing
 
 if TYPE_CHECKING:
     from edge.delivery import Delivery
@@ -24,4 +24,4 @@ class Hub:
     backend: Backend
     presence: Presence
     delivery: "Delivery"
-    telemetry: Telemetry
+    tracing: Tracing

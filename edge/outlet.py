@@ -23,6 +23,7 @@ class Outlet:
         "_transport",
         "_write_soon",
         "on_relief",
+        "on_written",
         "over_since",
     )
 
@@ -37,6 +38,8 @@ class Outlet:
         self._open = True
         self.on_relief: Callable[[], None] = _nothing
         """Called when no more waits than may."""
+        self.on_written: Callable[[], None] | None = None
+        """Called when some of what waited was written. None unless somebody wants to know, which is rare."""
         self.over_since: float | None = None
         """Since when, by the monotonic clock, more waits than may; None when it does not."""
 
@@ -68,6 +71,8 @@ class Outlet:
             frames = self._mailbox.take(_WRITE_CHUNK)
             if frames:
                 self._transport.write(b"".join(frames))
+                if self.on_written is not None:
+                    self.on_written()
         if self._mailbox.size <= self._backlog_bytes:
             self.over_since = None
             self.on_relief()

@@ -8,11 +8,15 @@ from runtime.telemetry import Span
 class Reply:
     """A request's place in the order. `frame` is None while the request is under way."""
 
-    __slots__ = ("frame", "has_timers", "message_id", "span")
+    __slots__ = ("action", "frame", "has_timers", "message_id", "received_at", "span", "traceparent")
 
-    def __init__(self, message_id: str | None, span: Span) -> None:
+    def __init__(self, message_id: str | None, span: Span, traceparent: str, action: str, received_at: float) -> None:
         self.message_id = message_id
         self.span = span
+        self.traceparent = traceparent
+        """The context for what happens for it, recorded or not; empty for requests that nothing happens for."""
+        self.action = action
+        self.received_at = received_at
         self.frame: bytes | None = None
         self.has_timers = False
 
@@ -29,9 +33,11 @@ class Replies:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def expect(self, message_id: str | None, span: Span) -> Reply:
-        """A request has come."""
-        reply = Reply(message_id, span)
+    def expect(
+        self, message_id: str | None, span: Span, traceparent: str = "", action: str = "", received_at: float = 0
+    ) -> Reply:
+        """A request has come, at a moment by the monotonic clock."""
+        reply = Reply(message_id, span, traceparent, action, received_at)
         self._waiting.append(reply)
         return reply
 

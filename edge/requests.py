@@ -33,6 +33,7 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, int]
     audience_versions: dict[str, int] | None = None
     message_id: str | None = None
+    traceparent: str = ""
 
 
 class Ping(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,12 +41,14 @@ class Ping(msgspec.Struct, frozen=True, kw_only=True):
 
     timestamp: bytes = b""
     message_id: str | None = None
+    traceparent: str = ""
 
 
 class Acknowledge(msgspec.Struct, frozen=True, kw_only=True):
     """The client has shown the delivery of this id."""
 
     message_id: str | None = None
+    traceparent: str = ""
 
 
 class Authenticate(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +56,7 @@ class Authenticate(msgspec.Struct, frozen=True, kw_only=True):
 
     token: str
     message_id: str | None = None
+    traceparent: str = ""
 
 
 Request: TypeAlias = Write | Share | Sync | Ping | Acknowledge | Authenticate

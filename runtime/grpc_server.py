@@ -1,8 +1,9 @@
 """The gRPC server of every service: health that tells the truth, reflection, errors, keepalive, drain."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -129,8 +130,13 @@ class _ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
             unary: Any = handler.unary_unary
 
             async def answer(request: Any, context: Context) -> Any:
+                logs.bind_traces(partial(_traceparents, request))  # for this call's own task
                 try:
                     return await unary(request, context)
+                except asyncio.CancelledError:
+                    # The deadline is the caller's, so this may be all that this process ever says of a slow dependency.
+                    log.warning("call cut off: its deadline has passed, or its caller is gone", method=method)
+                    raise
                 except Exception as error:  # mapped, and logged whole when it is not ours
                     await _abort(context, method, error)
 
@@ -149,6 +155,13 @@ class _ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
         return grpc.stream_stream_rpc_method_handler(
             converse, handler.request_deserializer, handler.response_serializer
         )
+
+
+def _traceparents(request: Any) -> Iterator[str]:
+    """The trace contexts of the items of a request, where it has such."""
+    for item in getattr(request, "items", ()):
+        source = item.event if hasattr(item, "event") else item
+        yield getattr(source, "traceparent", "")
 
 
 async def _abort(context: Context, method: str, error: Exception) -> None:

@@ -18,11 +18,11 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import grpc
 
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
-from runtime import logs
+from runtime import logs, semconv
 from runtime.batcher import Batcher
 from runtime.errors import BubbleError, brief, may_be_one_items_fault
 from runtime.grpc_client import CALL_DEADLINE
-from runtime.telemetry import Telemetry
+from runtime.telemetry import Telemetry, is_sampled
 
 log = logs.get(__name__)
 
@@ -43,13 +43,16 @@ SWEEP_PAGES = 20
 BATCH = 128
 LANES = 2
 
+_RETRY: semconv.Attributes = {semconv.RETRY: True}
+
 
 class Marked(NamedTuple):
-    """A committed change that may still have to be delivered."""
+    """A committed change that may still have to be delivered. `traceparent`: of the change, when it is recorded."""
 
     timer_id: str
     version: int
     since_us: int
+    traceparent: str = ""
 
 
 Change = TypeVar("Change")
@@ -97,14 +100,19 @@ class Relay(Generic[Change]):
         self._wake = asyncio.Event()
         self._in_flight = 0
         self._attempts: dict[str, _Attempt] = {}
+        self._failing = False
         self._clearing: Batcher[Change, None] = Batcher(self._clear, name="the outbox", lanes=1, max_batch=1_000)
 
     def offer(self, change: Change) -> None:
         """Delivers a committed change soon. Never blocks and never fails: the marker is there."""
         marker = self._outbox.marker(change)
         waiting = self._waiting.get(marker.timer_id)
-        if waiting is not None and self._outbox.marker(waiting).version >= marker.version:
-            return
+        if waiting is not None:
+            older = self._outbox.marker(waiting)
+            if older.version >= marker.version:
+                return
+            if is_sampled(older.traceparent):
+                self._tell_replaced(older, marker)
         if waiting is None and len(self._waiting) >= MAX_WAITING:
             return
         self._waiting[marker.timer_id] = change
@@ -137,31 +145,54 @@ class Relay(Generic[Change]):
             if batch:
                 await self._deliver(batch)
 
-    async def _deliver(self, changes: Sequence[Change]) -> list[bool]:
+    async def _deliver(self, changes: Sequence[Change], *, retry: bool = False) -> list[bool]:
+        markers = [self._outbox.marker(change) for change in changes]
         self._in_flight += len(changes)
         try:
-            items = await self._outbox.events(changes)
-            traces = [item.event.traceparent for item in items]
-            with self._telemetry.batch_span("outbox.deliver", traces) as span:
-                if len(items) == 1:
-                    items[0].event.traceparent = span.traceparent
+            with self._telemetry.batch_span(
+                semconv.OUTBOX_DELIVER, [marker.traceparent for marker in markers], _RETRY if retry else None
+            ) as span:
+                items = await self._outbox.events(changes)
+                if span.recorded:
+                    span.event("audience read")
+                    if len(items) == 1:
+                        items[0].event.traceparent = span.traceparent
+                        span.set({semconv.TIMER_ID: markers[0].timer_id, semconv.VERSION: markers[0].version})
                 response = await self._connections.Deliver(
                     connection_pb2.DeliverRequest(items=items), timeout=CALL_DEADLINE
                 )
-            delivered = [status == connection_pb2.DELIVERY_STATUS_DELIVERED for status in response.statuses]
+                delivered = [status == connection_pb2.DELIVERY_STATUS_DELIVERED for status in response.statuses]
+                if span.recorded:
+                    span.set({semconv.OUTCOME: semconv.DELIVERED if all(delivered) else semconv.PENDING})
         except (grpc.aio.AioRpcError, BubbleError) as error:
             if len(changes) > 1 and may_be_one_items_fault(error):
                 middle = len(changes) // 2
-                return [*await self._deliver(changes[:middle]), *await self._deliver(changes[middle:])]
-            reason = brief(error)
-            log.warning("delivery failed, the sweeper will repeat it", changes=len(changes), error=reason)
+                return [
+                    *await self._deliver(changes[:middle], retry=retry),
+                    *await self._deliver(changes[middle:], retry=retry),
+                ]
+            self._failing = True
+            with logs.traces(marker.traceparent for marker in markers):
+                log.warning("delivery failed, the sweeper will repeat it", count=len(changes), error=brief(error))
             return [False] * len(changes)
         finally:
             self._in_flight -= len(changes)
+        if self._failing:
+            self._failing = False
+            log.info("deliveries go through again")
         for change, done in zip(changes, delivered, strict=True):
             if done:
                 self._clear_soon(change)
         return delivered
+
+    def _tell_replaced(self, older: Marked, newer: Marked) -> None:
+        """Ends the trace of a change that will not be delivered, with a link to the one that will be instead."""
+        attributes: semconv.Attributes = {
+            semconv.TIMER_ID: older.timer_id, semconv.VERSION: older.version, semconv.REPLACED_BY: newer.version
+        }  # fmt: skip
+        with self._telemetry.span(semconv.OUTBOX_REPLACED, older.traceparent, attributes) as span:
+            if newer.traceparent:
+                span.link(newer.traceparent)
 
     def _clear_soon(self, change: Change) -> None:
         try:
@@ -174,7 +205,7 @@ class Relay(Generic[Change]):
         try:
             await self._outbox.clear(changes)
         except (grpc.aio.AioRpcError, BubbleError) as error:
-            log.warning("markers not cleared, their changes will be repeated", changes=len(changes), error=brief(error))
+            log.warning("markers not cleared, their changes will be repeated", count=len(changes), error=brief(error))
         return [None] * len(changes)
 
     async def _sweep_forever(self) -> None:
@@ -205,7 +236,7 @@ class Relay(Generic[Change]):
                     attempt = _Attempt(marker.version, now + backoff, backoff)
                 seen[marker.timer_id] = attempt
             for start in range(0, len(due), BATCH):
-                await self._deliver(due[start : start + BATCH])
+                await self._deliver(due[start : start + BATCH], retry=True)
             if len(page) < SWEEP_PAGE:
                 break
             last = self._outbox.marker(page[-1])

@@ -14,6 +14,8 @@ from sharing_service.store.contract import Save
 class MongoShareStore:
     """See `contract.ShareStore`."""
 
+    system = "mongodb"
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._shares = database["shares"]

@@ -35,6 +35,8 @@ _decode = msgspec.json.Decoder(Share).decode
 class SqliteShareStore:
     """See `contract.ShareStore`."""
 
+    system = "sqlite"
+
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
 

@@ -23,6 +23,10 @@ class Marker(NamedTuple):
 class TimerStore(Protocol):
     """Timers by id. Every method may raise Unavailable; what it was to change may have changed then."""
 
+    @property
+    def system(self) -> str:
+        """The database, as OpenTelemetry names it (`db.system.name`)."""
+
     async def ping(self) -> None:
         """Returns when the database answers."""
 

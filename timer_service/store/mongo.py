@@ -14,6 +14,8 @@ from timer_service.store.contract import Marker, Save
 class MongoTimerStore:
     """See `contract.TimerStore`."""
 
+    system = "mongodb"
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._timers = database["timers"]

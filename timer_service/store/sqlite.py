@@ -32,6 +32,8 @@ _decode = msgspec.json.Decoder(Timer).decode
 class SqliteTimerStore:
     """See `contract.TimerStore`."""
 
+    system = "sqlite"
+
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
 

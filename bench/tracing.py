@@ -44,6 +44,7 @@ WAYS = {
 }
 
 _UP_WITHIN = 30.0
+_WARMUP = 1.0  # seconds of load before anything is measured
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -57,6 +58,7 @@ class Sink(trace_service_pb2_grpc.TraceServiceServicer):
         self, request: trace_service_pb2.ExportTraceServiceRequest, context: Any
     ) -> trace_service_pb2.ExportTraceServiceResponse:
         """Called by the exporters."""
+        del context
         self.spans += sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
         return trace_service_pb2.ExportTraceServiceResponse()
 
@@ -119,13 +121,15 @@ async def measure(system: System, secret: str, options: argparse.Namespace) -> t
     load = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.load", "--url", system.url, "--secret", secret,
         "--groups", str(options.groups), "--size", str(options.size), "--window", str(options.window),
-        "--seconds", str(options.seconds), "--warmup", "1",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        "--seconds", str(options.seconds), "--warmup", str(_WARMUP),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    # The CPU time of a second amid the load, and the updates of all of it: both as rates.
-    await asyncio.sleep(options.before)
+    assert load.stderr is not None  # noqa: S101  # for mypy
+    while b" devices in " not in await load.stderr.readline():  # then it begins
+        pass
+    await asyncio.sleep(_WARMUP)
     started, before = time.monotonic(), system.cpu_seconds()
-    await asyncio.sleep(max(options.seconds - 1.0, 1.0))
+    await asyncio.sleep(options.seconds)
     cpu = (system.cpu_seconds() - before) / (time.monotonic() - started)
     output, _ = await load.communicate()
     if load.returncode:
@@ -198,12 +202,11 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=["off", "0", "1 %"], help="the first is 1")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--groups", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--size", type=int, default=8, help="people in a group")
     parser.add_argument("--window", type=int, default=8, help="unanswered updates of a person")
     parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--before", type=float, default=4, help="seconds until the load is surely under way")
     asyncio.run(run(parser.parse_args()))
 
 

@@ -138,7 +138,14 @@ class Edge:
 
         client_parent = well_formed(request.headers.get("traceparent"))
         traceparent = self._hub.tracing.refused(semconv.WS_CONNECT, error, client_parent, describe)
-        log.debug("connection refused", status=error.code, reason=error.message, **logs.about(traceparent))
+        log.debug(
+            "connection refused",
+            status=error.code,
+            reason=error.message,
+            user_id=identity.user_id if identity is not None else None,
+            device_id=device_id or None,
+            **logs.about(traceparent),
+        )
         return _refusal(error.code, error.message, traceparent, retry_after_ms=error.retry_after_ms)
 
     async def config(self, _request: web.Request) -> web.Response:

@@ -182,28 +182,31 @@ class Limiter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._events: dict[tuple[str, str], _Repetitions] = {}
+        self._events: dict[tuple[str, ...], _Repetitions] = {}
 
     def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         """As a processor of structlog."""
         if method in ("debug", "info"):
             return event
-        left_out = self.left_out(str(event.get("module", "")), str(event["event"]))
+        # A crash is not left out for the many warnings of the same event, nor one kind of crash for another.
+        left_out = self.left_out(
+            str(event.get("module", "")), str(event["event"]), method, _crash(event.get("exc_info"))
+        )
         if left_out is None:
             raise structlog.DropEvent
         if left_out:
             event["suppressed"] = left_out
         return event
 
-    def left_out(self, module: str, event: str) -> int | None:
+    def left_out(self, *event: str) -> int | None:
         """How many lines like this one were left out since the last; None: leave this one out, too."""
         now = self._clock()
         with self._lock:
-            repetitions = self._events.get((module, event))
+            repetitions = self._events.get(event)
             if repetitions is None:
                 if len(self._events) >= _MOST_EVENTS:
                     self._events.clear()  # forgetting lets a few more lines through, which is harmless
-                repetitions = self._events[module, event] = _Repetitions(now)
+                repetitions = self._events[event] = _Repetitions(now)
             return repetitions.left_out(now)
 
 
@@ -236,9 +239,20 @@ class _ForeignLimiter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING or isinstance(record.msg, dict):  # a dict: ours, limited already
             return True
-        left_out = self._limiter.left_out(record.name, str(record.msg)[:LONGEST])
+        left_out = self._limiter.left_out(record.name, str(record.msg)[:LONGEST], record.levelname)
         record.suppressed = left_out
         return left_out is not None
+
+
+def _crash(exc_info: object) -> str:
+    """The kind of exception in a line, if any."""
+    if exc_info is True:
+        exc_info = sys.exc_info()[0]
+    elif isinstance(exc_info, tuple):
+        exc_info = exc_info[0]
+    elif isinstance(exc_info, BaseException):
+        exc_info = type(exc_info)
+    return exc_info.__name__ if isinstance(exc_info, type) else ""
 
 
 def _add_module(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

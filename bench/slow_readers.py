@@ -306,7 +306,7 @@ def _print_outcomes(outcomes: Sequence[tuple[Sequence[Slow], dict[tuple[str, int
         for code in codes:
             lines = [line for _, closings in outcomes for line in closings.get((kind, code), [])]
             after = sorted(line["after"] for line in lines)
-            over = [line["seconds_over_backlog"] for line in lines if line["seconds_over_backlog"] is not None]
+            over = [line["seconds"] for line in lines if "seconds" in line]
             print(
                 f"{kind:<12} {people:>6} {code:>6} {len(lines):>7} {after[0]:>22.1f} {statistics.median(after):>7.1f} "
                 f"{after[-1]:>6.1f} {max(over, default=0):>22.1f}"

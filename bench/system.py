@@ -45,13 +45,13 @@ class Process:
     async def start(self) -> None:
         """Starts it, on its old port if it had one; returns when it listens."""
         position = self._log.stat().st_size if self._log.exists() else 0
-        variable = f"BUBBLE_{self.name.upper()}_PORT"
+        prefix = f"BUBBLE_{self.name.upper()}"
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 self._module,
-                env={**self._environment, variable: str(self.port)},
+                env={**self._environment, f"{prefix}_PORT": str(self.port), f"{prefix}_METRICS_PORT": "0"},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -73,7 +73,7 @@ class EdgeStream:
     def suspect(self) -> None:
         """The edge took longer than the patience."""
         if not self._suspect:
-            log.warning("edge is slow", edge_id=self.edge_id, unacknowledged=len(self._unacknowledged))
+            log.warning("edge is slow", edge_id=self.edge_id, count=len(self._unacknowledged))
         self._suspect = True
 
     def take_in(self, message: connection_pb2.AttachRequest) -> None:

@@ -75,4 +75,4 @@ class Leases:
         dead = with_rows - (await self._store.list_leases()).keys()
         if dead:
             await self._store.unregister_edges(dead)
-            log.info("rows of dead edges removed", edges=len(dead))
+            log.info("rows of dead edges removed", count=len(dead))

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
 import grpc
 
@@ -13,10 +13,10 @@ from connection_service.domain import LEASE, SETTLE, TRUST, Connection, Registry
 from connection_service.leases import Leases
 from connection_service.store.contract import ConnectionStore
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
-from runtime import logs
+from runtime import logs, semconv
 from runtime.clock import now_us
 from runtime.errors import InvalidArgument, NotFound, Unavailable, brief, check_size
-from runtime.telemetry import Telemetry
+from runtime.telemetry import SpanGroup, Telemetry
 from runtime.text import check_id
 
 log = logs.get(__name__)
@@ -149,7 +149,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         self._streams[edge_id] = stream
         self.registry.attach(edge_id, connections)
         stream.confirm(0)
-        log.info("edge attached", edge_id=edge_id, connections=len(connections))
+        log.info("edge attached", edge_id=edge_id, count=len(connections))
         tasks: list[asyncio.Task[None]] = []
         try:
             # Plain tasks: a TaskGroup does not survive that a generator is ended at a `yield`.
@@ -172,11 +172,18 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
     ) -> connection_pb2.DeliverResponse:
         items = request.items
         check_size(items, MAX_ITEMS)
-        traces = [item.event.traceparent for item in items]
-        with self._telemetry.spans("connection.deliver", traces) as spans:
-            for item, traceparent in zip(items, spans.parents(traces), strict=True):
-                item.event.traceparent = traceparent
-            pending = await self._deliver(items)
+        parents = [item.event.traceparent for item in items]
+        with self._telemetry.spans(
+            semconv.CONNECTION_DELIVER, parents, lambda index: _attributes(items[index], len(items))
+        ) as spans:
+            if spans:
+                for item, traceparent in zip(items, spans.parents(parents), strict=True):
+                    item.event.traceparent = traceparent
+            pending = await self._deliver(items, spans)
+            if spans:
+                for index in range(len(items)):
+                    outcome = semconv.PENDING if index in pending else semconv.DELIVERED
+                    spans[index].set({semconv.OUTCOME: outcome})
         metrics.PENDING.inc(len(pending))
         metrics.DELIVERED.inc(len(items) - len(pending))
         return connection_pb2.DeliverResponse(
@@ -200,9 +207,13 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         for stream in self._streams.values():
             stream.end()
 
-    async def _deliver(self, items: Sequence[connection_pb2.DeliverItem]) -> set[int]:
+    async def _deliver(self, items: Sequence[connection_pb2.DeliverItem], spans: SpanGroup) -> set[int]:
         """Sends events to the edges; returns the numbers of those that not every edge concerned has taken over."""
         pending = await self._concerning_absent_edges(items)
+        if spans and pending:
+            absent = sorted(self._absent(self._leases.edges or ()))
+            for index in pending:
+                spans[index].set({semconv.ABSENT_EDGES: absent})
         # No await from there to the end of routing: what was absent then is absent now, and the rest is in the registry.
         by_edge: dict[str, list[connection_pb2.Delivery]] = defaultdict(list)
         items_of_edge: dict[str, list[int]] = defaultdict(list)
@@ -214,6 +225,9 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 device_id=origin.device_id,
                 connection_id=origin.connection_id,
             )
+            if spans:
+                connections = sum(map(len, routes.values()))
+                spans[index].set({semconv.EDGES: list(routes), semconv.CONNECTIONS: connections})
             for edge_id, connection_ids in routes.items():
                 by_edge[edge_id].append(connection_pb2.Delivery(event=item.event, connection_ids=connection_ids))
                 items_of_edge[edge_id].append(index)
@@ -226,6 +240,9 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         for edge_id, indexes in items_of_edge.items():
             if edge_id not in taken_over:
                 pending.update(indexes)
+                if spans:
+                    for index in indexes:
+                        spans[index].event(f"not taken over by {edge_id}")
         return pending
 
     async def _concerning_absent_edges(self, items: Sequence[connection_pb2.DeliverItem]) -> set[int]:
@@ -236,9 +253,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
             edges = self._leases.edges
             if edges is None:
                 return set(range(len(items)))
-            absent = {
-                edge_id for edge_id in edges if edge_id not in self._streams or not self._streams[edge_id].trusted
-            }
+            absent = self._absent(edges)
             if absent <= asked:
                 return {index for index, item in enumerate(items) if not users.isdisjoint(item.user_ids)}
             # While the database is asked, another edge may go: then it is asked about that one, too.
@@ -247,6 +262,24 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
             except Unavailable:
                 return set(range(len(items)))
             asked |= absent
+
+    def _absent(self, edges: Iterable[str]) -> set[str]:
+        """Those of the edges whose connections this replica can't know."""
+        return {edge_id for edge_id in edges if edge_id not in self._streams or not self._streams[edge_id].trusted}
+
+
+def _attributes(item: connection_pb2.DeliverItem, batch_size: int) -> semconv.Attributes:
+    """What a span says of an event before it is routed."""
+    event = item.event
+    timer_id = (
+        event.timer_changed.timer.timer_id if event.HasField("timer_changed") else event.audience_changed.timer_id
+    )
+    return {
+        semconv.MESSAGE_ID: event.event_id,
+        semconv.TIMER_ID: timer_id,
+        semconv.USERS: len(item.user_ids),
+        semconv.BATCH_SIZE: batch_size,
+    }
 
 
 async def _read_hello(
@@ -271,6 +304,6 @@ async def _take_in(requests: AsyncIterator[connection_pb2.AttachRequest], stream
         async for message in requests:
             stream.take_in(message)
     except Exception as error:  # the ways in which a stream breaks are gRPC's, and none of them matters here
-        log.info("stream of an edge broke", edge_id=stream.edge_id, error=brief(error))
+        log.warning("stream of an edge broke", edge_id=stream.edge_id, error=brief(error))
     finally:
         stream.end()

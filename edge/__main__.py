@@ -16,6 +16,7 @@ from edge.hub import Hub
 from edge.presence import Presence
 from edge.secret import token_secret
 from edge.sessions import Sessions
+from edge.tracing import Tracing
 from proto.connection.v1 import connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2_grpc
@@ -50,8 +51,8 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             deliver=delivery.deliver,
             on_lease_lost=lambda: sessions.close_all(CloseCode.RESTARTING),
         )
-        pulse = Pulse()
-        hub = Hub(settings, TokenVerifier(settings, secret), sessions, backend, presence, delivery, telemetry, pulse)
+        tracing, pulse = Tracing(telemetry, settings), Pulse()
+        hub = Hub(settings, TokenVerifier(settings, secret), sessions, backend, presence, delivery, tracing, pulse)
         health = Health(
             needs={"connection": presence.check},
             uses={"timer": service_check(timers), "sharing": service_check(sharing)},

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import socket
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,15 @@ from aiohttp.http_exceptions import HttpProcessingError
 from edge import metrics
 from edge.auth import Identity, Unauthorized, make_token
 from edge.codec.seed import SeedCodec
+from edge.errors import ClientError, busy
 from edge.hub import Hub
 from edge.limits import MAX_FRAME
 from edge.session import Session
-from runtime import logs, text
+from runtime import logs, semconv, text
 from runtime.health import Health
 from runtime.metrics_server import alive, readiness
 from runtime.metrics_server import metrics as all_metrics
+from runtime.telemetry import trace_id, unrecorded, well_formed
 
 log = logs.get(__name__)
 
@@ -85,24 +86,25 @@ class Edge:
         try:
             identity = await self._hub.verifier.verify(_token(request))
         except Unauthorized as error:
-            return _turn_away(401, error.message)
+            return self._refuse(request, error)
         device_id = request.query.get("deviceId") or request.headers.get("DeviceId") or UNKNOWN_DEVICE
         problem = text.problem_with_id(device_id)
         if problem:
-            return _turn_away(400, f"deviceId {problem}")
+            return self._refuse(request, ClientError(400, f"deviceId {problem}"), identity)
         if not self._origin_is_fine(request):
-            return _turn_away(403, "This origin may not connect")
+            return self._refuse(request, ClientError(403, "This origin may not connect"), identity, device_id)
         why_not = self._not_ready()
         most = self._hub.settings.max_connections
         if why_not is None and most and len(self._hub.sessions) >= most:
             why_not = "the edge is full"
         if why_not is not None:
-            return _turn_away(503, f"Not now: {why_not}", {"Retry-After": str(random.randint(1, 3))})
+            return self._refuse(request, busy(f"Not now: {why_not}"), identity, device_id)
         ws = web.WebSocketResponse(
             autoping=False, autoclose=False, compress=False, max_msg_size=MAX_FRAME, decode_text=False, timeout=2.0
         )
         if not ws.can_prepare(request).ok:
-            return _turn_away(400, "This address takes WebSockets only")
+            no_socket = ClientError(400, "This address takes WebSockets only")
+            return self._refuse(request, no_socket, identity, device_id)
         ws.headers["Server"] = _SECURITY_HEADERS["Server"]
         await ws.prepare(request)
         metrics.CONNECTS.labels("101").inc()
@@ -127,6 +129,32 @@ class Edge:
         code = await session.run()
         metrics.disconnected(code)
         log.debug("connection ended", close_code=code.code, reason=code.reason)
+
+    def _refuse(
+        self, request: web.Request, error: ClientError, identity: Identity | None = None, device_id: str = ""
+    ) -> web.Response:
+        """Answers a handshake with an error."""
+        metrics.CONNECTS.labels(str(error.code)).inc()
+
+        def describe() -> semconv.Attributes:
+            attributes: dict[str, semconv.Value] = {semconv.HTTP_STATUS: error.code}
+            if identity is not None:
+                attributes[semconv.USER_ID] = identity.user_id
+            if device_id:
+                attributes[semconv.DEVICE_ID] = device_id
+            return attributes
+
+        client_parent = well_formed(request.headers.get("traceparent"))
+        traceparent = self._hub.tracing.refused(semconv.WS_CONNECT, error, client_parent, describe)
+        log.debug(
+            "connection refused",
+            status=error.code,
+            reason=error.message,
+            user_id=identity.user_id if identity is not None else None,
+            device_id=device_id or None,
+            **logs.about(traceparent),
+        )
+        return _refusal(error.code, error.message, traceparent, retry_after_ms=error.retry_after_ms)
 
     async def config(self, _request: web.Request) -> web.Response:
         """What the page must know."""
@@ -173,8 +201,9 @@ async def _secure(request: web.Request, handler: Any) -> web.StreamResponse:
     except ConnectionError:
         return _refusal(400, "The client has gone")  # which nobody reads: it went before it was answered
     except Exception:
-        log.exception("request crashed", path=request.path)
-        return _refusal(500, "Internal server error")
+        traceparent = unrecorded(well_formed(request.headers.get("traceparent")))
+        log.exception("request crashed", path=request.path, **logs.about(traceparent))
+        return _refusal(500, "Internal server error", traceparent)
     if not response.prepared:
         response.headers.update(_SECURITY_HEADERS)
     return response
@@ -188,14 +217,12 @@ def _token(request: web.Request) -> str:
     return rest.strip() if scheme.lower() == "bearer" else scheme
 
 
-def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    return web.json_response({"status": "error", "code": status, "error": message}, status=status, headers=headers)
-
-
-def _turn_away(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    """The answer to a handshake that is refused."""
-    metrics.CONNECTS.labels(str(status)).inc()
-    return _refusal(status, message, headers)
+def _refusal(status: int, message: str, traceparent: str = "", *, retry_after_ms: int = 0) -> web.Response:
+    return web.json_response(
+        {"status": "error", "code": status, "error": message, "traceId": trace_id(traceparent or unrecorded())},
+        status=status,
+        headers={"Retry-After": str(max(round(retry_after_ms / 1_000), 1))} if retry_after_ms else None,
+    )
 
 
 def _bound_kernel_buffers(transport: asyncio.Transport) -> None:

@@ -64,16 +64,18 @@ class ReplicaStream:
         backoff = _FIRST_BACKOFF
         while True:
             # The list is made here; whoever comes later is told of on the stream.
-            self._attempt = _Attempt(self._edge_id, self._connections(), self._deliver, self._answered)
+            self._attempt = _Attempt(
+                self._edge_id, self._connections(), self._deliver, self._answered, on_confirmed=self._confirmed
+            )
             try:
                 async with open_channel(self.address) as channel:
                     await self._attempt.run(connection_pb2_grpc.ConnectionServiceStub(channel))
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                     self._on_lease_lost()
-                log.info("stream ended", replica=self.address, error=brief(error))
+                log.warning("replica lost", replica=self.address, error=brief(error))
             except TimeoutError:
-                log.warning("replica is silent", replica=self.address)
+                log.warning("replica lost", replica=self.address, error="it is silent")
             except Exception:
                 # Whatever it was: an edge without this stream gets no deliveries, so it is tried again.
                 log.exception("stream crashed", replica=self.address)
@@ -100,6 +102,9 @@ class ReplicaStream:
         """Until when, by the monotonic clock, the replica may trust what this edge told it."""
         return self._last_answer + trust
 
+    def _confirmed(self) -> None:
+        log.info("attached", replica=self.address)
+
     def _answered(self) -> None:
         self._last_answer = time.monotonic()
 
@@ -113,6 +118,8 @@ class _Attempt:
         connections: Iterable[connection_pb2.Connection],
         deliver: Deliver,
         on_answer: Callable[[], None],
+        *,
+        on_confirmed: Callable[[], None],
     ) -> None:
         self.confirmed = False
         """The replica has taken in the hello (and may be trusting this edge)."""
@@ -120,6 +127,7 @@ class _Attempt:
         self._listed = list(connections)
         self._deliver = deliver
         self._on_answer = on_answer
+        self._on_confirmed = on_confirmed
         self._over = False
         self._given_up = asyncio.Event()
         self._heard_at = time.monotonic()
@@ -222,7 +230,9 @@ class _Attempt:
                     self._answer = response.probe
                     self._changed.set()
                 case "confirmed_sequence":
-                    self.confirmed = True
+                    if not self.confirmed:
+                        self.confirmed = True
+                        self._on_confirmed()
                     self._confirm(response.confirmed_sequence)
 
     def _confirm(self, sequence: int) -> None:

@@ -1,6 +1,6 @@
 """The settings of the edge."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -98,6 +98,35 @@ class EdgeSettings(ProcessSettings):
         gt=0,
         validation_alias="BUBBLE_BACKLOG_PATIENCE",
         description="seconds a reader may be over that, and take less than that, before it is cut",
+    )
+
+    trace_sampler: Literal[
+        "always_on",
+        "always_off",
+        "traceidratio",
+        "parentbased_always_on",
+        "parentbased_always_off",
+        "parentbased_traceidratio",
+    ] = Field(
+        "parentbased_always_on",
+        validation_alias="OTEL_TRACES_SAMPLER",
+        description="which messages are traced, by OpenTelemetry's names, such as `parentbased_traceidratio`; with "
+        "`parentbased_`, clients may ask for it",
+    )
+    trace_ratio: float = Field(
+        1,
+        ge=0,
+        le=1,
+        validation_alias="OTEL_TRACES_SAMPLER_ARG",
+        description="the ratio of `traceidratio`: 0.01 = one message in a hundred",
+    )
+    trace_users: str = Field(
+        "",
+        validation_alias="BUBBLE_TRACE_USERS",
+        description="users, separated by commas, all of whose messages are traced, whatever the sampler says",
+    )
+    trace_devices: str = Field(
+        "", validation_alias="BUBBLE_TRACE_DEVICES", description="the same for devices, by their ids"
     )
 
     @model_validator(mode="after")

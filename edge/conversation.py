@@ -20,18 +20,17 @@ from proto.common.v1 import common_pb2
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2
 from proto.timer.v1 import timer_pb2
-from runtime import logs
+from runtime import logs, semconv
 from runtime.clock import now_us
 from runtime.errors import brief
 from runtime.event_id import event_id
-from runtime.telemetry import NO_SPAN
+from runtime.telemetry import NO_SPAN, trace_id, unrecorded
 
 if TYPE_CHECKING:
     from edge.hub import Hub
     from edge.session import Session
 
 log = logs.get(__name__)
-_busy = logs.Sparing(log)
 
 MAX_OUTSTANDING = 64
 """Requests of one connection that may wait for their answers; no more are read meanwhile."""
@@ -43,8 +42,8 @@ class Conversation:
     """The requests of one connection, answered in their order."""
 
     __slots__ = (
-        "_codec", "_heard_at", "_hub", "_last_writes", "_places_with_timers", "_rate", "_replies", "_sequence",
-        "_session", "_syncing",
+        "_codec", "_followed", "_hub", "_last_writes", "_places_with_timers", "_rate", "_received_at", "_replies",
+        "_sequence", "_session", "_size", "_syncing",
     )  # fmt: skip
 
     def __init__(self, session: "Session", hub: "Hub", codec: Codec) -> None:
@@ -57,8 +56,10 @@ class Conversation:
         self._places_with_timers: list[int] = []
         self._syncing = False
         self._sequence = 0
-        self._heard_at = 0.0
         self._last_writes: dict[str, asyncio.Future[timer_pb2.WriteResult]] = {}
+        self._followed = hub.tracing.follows(session.user_id, session.device_id)
+        self._received_at = 0.0
+        self._size = 0
 
     @property
     def is_full(self) -> bool:
@@ -79,8 +80,9 @@ class Conversation:
 
     def receive(self, data: bytes, now: float) -> None:
         """One message of the client. `now` by the monotonic clock."""
-        self._heard_at = now
         request: Request | DecodeError
+        self._received_at = now
+        self._size = len(data)
         try:
             request = self._codec.decode(data)
         except DecodeError as error:
@@ -89,29 +91,30 @@ class Conversation:
         if isinstance(request, Acknowledge) and session.acks_due > 0:
             session.acks_due -= 1  # we asked for it, so it does not count
             metrics.acknowledged(request.message_id)
+            if session.traced is not None and request.message_id is not None:
+                session.traced.acknowledged(request.message_id, request.traceparent)
             return
         if not self.admits(now, None if isinstance(request, Acknowledge) else request):
             return
         if isinstance(request, Acknowledge):
             return
         if isinstance(request, DecodeError):
-            self.refuse(request, request.message_id, "invalid")
+            self.refuse(request, request)
         elif time.time() >= session.expires_at and not isinstance(request, Authenticate):
-            self.refuse(ClientError(401, "The token has expired"), request.message_id, request.kind)
+            self.refuse(ClientError(401, "The token has expired"), request)
             session.close_soon(CloseCode.TOKEN_EXPIRED)
         elif self._hub.pulse.skipped(now) and isinstance(request, Write | Share):
             # It may have waited in the socket while this edge was stopped, and its sender may have gone on elsewhere.
-            stopped = ClientError(503, "The edge was stopped for a while", retry_after_ms=1_000)
-            self.refuse(stopped, request.message_id, request.kind)
+            self.refuse(ClientError(503, "The edge was stopped for a while", retry_after_ms=1_000), request)
         else:
             self._handle(request)
 
     def receive_binary(self, now: float) -> None:
         """One binary message."""
-        self._heard_at = now
         error = DecodeError(400, "Binary messages are not supported")
+        self._received_at = now
         if self.admits(now, error):
-            self.refuse(error, None, "invalid")
+            self.refuse(error, error)
 
     def admits(self, now: float, request: "Request | DecodeError | None" = None) -> bool:
         """Whether the rate of the connection's frames is within its limit. If not, the request (if any) is refused, or the
@@ -124,46 +127,45 @@ class Conversation:
             return False
         if wait and request is not None:
             refusal = ClientError(429, "Too many messages", retry_after_ms=max(round(wait * 1_000), 1))
-            self.refuse(refusal, request.message_id, "invalid" if isinstance(request, DecodeError) else request.kind)
+            self.refuse(refusal, request)
         return not wait
 
-    def refuse(self, error: ClientError, message_id: str | None, kind: str) -> None:
+    def refuse(self, error: ClientError, request: "Request | DecodeError") -> None:
         """Answers a message with an error."""
-        reply = self._expect(message_id, kind)
-        self._answer(reply, self._codec.error(error, message_id), outcome=str(error.code))
+        reply = self._replies.expect(
+            request.message_id, request.kind, self._received_at, traceparent=request.traceparent
+        )
+        self._fail(reply, error)
 
     def _handle(self, request: Request) -> None:
         if isinstance(request, Write):
             self._write(request)
         elif isinstance(request, Ping):
             pong = self._codec.pong(request.timestamp, now_us(), request.message_id)
-            self._answer(self._expect(request.message_id, request.kind), pong)
+            self._answer(self._replies.expect(request.message_id, request.kind, self._received_at), pong)
         elif isinstance(request, Share):
-            reply = self._expect(request.message_id, request.kind, request.traceparent, request.timer_id)
+            reply = self._begin(request, request.timer_id)
             self._answer_with(reply, lambda: self._share(request, reply))
         elif isinstance(request, Sync):
             if self._syncing or self.snapshot_waits():
                 # A snapshot may be large: one at a time.
-                refusal = ClientError(429, "One sync at a time", retry_after_ms=1_000)
-                self.refuse(refusal, request.message_id, request.kind)
+                self.refuse(ClientError(429, "One sync at a time", retry_after_ms=1_000), request)
                 return
             self._syncing = True
-            reply = self._expect(request.message_id, request.kind)
-            self._answer_with(reply, lambda: self._sync(request), has_timers=True)
+            self._answer_with(self._begin(request), lambda: self._sync(request), has_timers=True)
         elif isinstance(request, Authenticate):
-            reply = self._expect(request.message_id, request.kind)
-            self._answer_with(reply, lambda: self._authenticate(request))
+            self._answer_with(self._begin(request), lambda: self._authenticate(request))
 
     # --- what takes a call ----------------------------------------------------------------------------------------------
 
     def _write(self, request: Write) -> None:
         item = request.item
-        reply = self._expect(request.message_id, request.kind, request.traceparent, item.timer_id)
+        reply = self._begin(request, item.timer_id)
         try:
             self._hub.backend.admit_write(item.timer_id)  # first: under overload, refusing must be cheap
             item.operation_id = self._operation_id(request.message_id, item)  # of the item as the client sent it
             item.origin.CopyFrom(self._origin())
-            item.traceparent = reply.span.traceparent
+            item.traceparent = reply.traceparent
             future = self._hub.backend.write(item)
         except Exception as error:
             self._fail(reply, error, item.timer_id)
@@ -185,7 +187,10 @@ class Conversation:
             self._fail(reply, errors.from_item(result.error), timer_id, current)
             return
         outcome, session = result.outcome, self._session
-        state = TimerState(outcome.view, event_id(timer_id, outcome.view.timer.version), now_us())
+        if reply.span.recorded:
+            reply.span.set({semconv.VERSION: outcome.version})
+        name = event_id(timer_id, outcome.view.timer.version)
+        state = TimerState(outcome.view, name, now_us(), reply.span.traceparent)
         must_see = session.knowledge.wrote(
             state, outcome.version, outcome.base_version, waiting=session.outlet.waits(timer_id)
         )
@@ -195,7 +200,7 @@ class Conversation:
             answer = self._codec.processed(timer_id, outcome.version, message_id)
         self._answer(reply, answer, has_timers=request.with_timer)
         if must_see:
-            session.send_state(timer_id, state.frame(self._codec))
+            session.send_state(state, state.frame(self._codec))
 
     async def _share(self, request: Share, reply: Reply) -> bytes:
         before = self._last_writes.get(request.timer_id)
@@ -208,14 +213,19 @@ class Conversation:
             item.remove_user_id = request.user_id
         item.operation_id = self._operation_id(request.message_id, item)
         item.origin.CopyFrom(self._origin())
-        item.traceparent = reply.span.traceparent
+        item.traceparent = reply.traceparent
         result = await self._hub.backend.change(item)
         if result.HasField("error"):
             raise errors.from_item(result.error)
         if not request.add and request.user_id == self._session.user_id:
             # Who leaves is not told of it by an event, being where it came from.
             self._session.forget(request.timer_id, result.audience.version)
-        current = await self._hub.backend.get(request.timer_id)
+        if reply.span.recorded:
+            reply.span.set({semconv.SHARE_VERSION: result.audience.version})
+        with self._hub.tracing.telemetry.span(semconv.WS_LOAD, reply.traceparent) as span:
+            current = await self._hub.backend.get(request.timer_id)
+            if span.recorded:
+                span.set({semconv.TIMER_ID: request.timer_id, semconv.VERSION: current.view.timer.version})
         view = current.view if current.HasField("view") else event_pb2.TimerView()
         view.timer.timer_id = request.timer_id
         view.audience.CopyFrom(result.audience)
@@ -260,17 +270,34 @@ class Conversation:
 
     # --- replies --------------------------------------------------------------------------------------------------------
 
-    def _expect(self, message_id: str | None, kind: str, traceparent: str = "", timer_id: str = "") -> Reply:
-        span, telemetry = NO_SPAN, self._hub.telemetry
-        if telemetry.enabled:
-            attributes = {"bubble.action": kind, "bubble.timer.id": timer_id, "enduser.id": self._session.user_id}
-            span = telemetry.begin("ws.receive", client_parent=traceparent, attributes=attributes)
-        reply = self._replies.expect(message_id, span)
-        reply.kind, reply.asked_at = kind, self._heard_at
-        return reply
+    def _begin(self, request: Write | Share | Sync | Authenticate, timer_id: str = "") -> Reply:
+        """A place for the answer of a request that takes a call, and the beginning of its trace, if it is to have one."""
+        tracing, client_parent, kind = self._hub.tracing, request.traceparent, request.kind
+        if self._followed or tracing.wants(client_parent):
+            attributes = self._attributes(request.message_id, kind, timer_id) | {semconv.MESSAGE_SIZE: self._size}
+            span = tracing.telemetry.begin(semconv.WS_RECEIVE, client_parent=client_parent, attributes=attributes)
+            traceparent = span.traceparent
+        else:
+            span, traceparent = NO_SPAN, unrecorded(client_parent)
+        return self._replies.expect(request.message_id, kind, self._received_at, span, traceparent)
+
+    def _attributes(self, message_id: str | None, kind: str, timer_id: str) -> dict[str, semconv.Value]:
+        session = self._session
+        attributes: dict[str, semconv.Value] = {
+            semconv.ACTION: kind,
+            semconv.USER_ID: session.user_id,
+            semconv.DEVICE_ID: session.device_id,
+            semconv.CONNECTION_ID: session.connection_id,
+            semconv.EDGE_ID: self._hub.presence.edge_id,
+        }
+        if message_id is not None:
+            attributes[semconv.MESSAGE_ID] = message_id
+        if timer_id:
+            attributes[semconv.TIMER_ID] = timer_id
+        return attributes
 
     def _answer(self, reply: Reply, message: bytes, *, has_timers: bool = False, outcome: str = "processed") -> None:
-        metrics.MESSAGES.labels(reply.kind, outcome).observe(time.monotonic() - reply.asked_at)
+        metrics.MESSAGES.labels(reply.kind, outcome).observe(time.monotonic() - reply.received_at)
         self._replies.answer(reply, text_frame(message), has_timers=has_timers)
 
     def _answer_with(self, reply: Reply, work: Callable[[], Awaitable[bytes]], *, has_timers: bool = False) -> None:
@@ -295,22 +322,29 @@ class Conversation:
     def _fail(
         self, reply: Reply, error: BaseException, timer_id: str = "", current: event_pb2.TimerView | None = None
     ) -> None:
-        log_unexpected(error, "request failed")
         refusal = errors.from_exception(error)
-        reply.span.fail(refusal.message)
-        trace_id = reply.span.traceparent[3:35]
-        self._answer(
-            reply,
-            self._codec.error(refusal, reply.message_id, timer_id=timer_id, current=current, trace_id=trace_id),
-            has_timers=current is not None,
-            outcome=str(refusal.code),
+        if reply.span.recorded:
+            reply.span.fail(str(refusal.code), refusal.message)
+            traceparent = reply.traceparent
+        else:
+            traceparent = self._hub.tracing.refused(
+                semconv.WS_RECEIVE,
+                refusal,
+                reply.traceparent,
+                lambda: self._attributes(reply.message_id, reply.kind, timer_id),
+                waited=time.monotonic() - reply.received_at,
+            )
+        log_unexpected(error, "request failed", **logs.about(traceparent))
+        message = self._codec.error(
+            refusal, reply.message_id, timer_id=timer_id, current=current, trace_id=trace_id(traceparent)
         )
+        self._answer(reply, message, has_timers=current is not None, outcome=str(refusal.code))
 
 
 def log_unexpected(error: BaseException, event: str, **fields: object) -> None:
-    """Logs an error unless it is one that clients cause; those of overload only now and then."""
+    """Logs an error unless it is one that clients cause."""
     refusal = errors.from_exception(error)
     if refusal.code == 500:
         log.error(event, exc_info=error, **fields)
     elif refusal.code == 503:
-        _busy.warning(event, error=brief(error), **fields)
+        log.warning(event, error=brief(error), **fields)

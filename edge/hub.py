@@ -8,8 +8,8 @@ from edge.backend import Backend
 from edge.config import EdgeSettings
 from edge.presence import Presence
 from edge.sessions import Sessions
+from edge.tracing import Tracing
 from runtime.pulse import Pulse
-from runtime.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from edge.delivery import Delivery
@@ -25,5 +25,5 @@ class Hub:
     backend: Backend
     presence: Presence
     delivery: "Delivery"
-    telemetry: Telemetry
+    tracing: Tracing
     pulse: Pulse

@@ -25,11 +25,14 @@ class TimerState:
     """A timer's state on its way to many clients: encoded once per dialect."""
 
     __slots__ = (
-        "_frames", "_server_time_us", "audience_version", "event_id", "owner_id", "stopped", "timer_id", "version", "view",
+        "_frames", "_server_time_us", "audience_version", "event_id", "owner_id", "stopped", "timer_id", "traceparent",
+        "version", "view",
     )  # fmt: skip
 
-    def __init__(self, view: event_pb2.TimerView, event_id: str, server_time_us: int) -> None:
+    def __init__(self, view: event_pb2.TimerView, event_id: str, server_time_us: int, traceparent: str = "") -> None:
         timer, audience = view.timer, view.audience
+        self.traceparent = traceparent
+        """The context of the delivery; empty when it is not traced. The same for all who get it."""
         self.view = view
         self.event_id = event_id
         # Once: protobuf makes a new text at each look, and every connection keeps one as a key.
@@ -50,7 +53,8 @@ class TimerState:
         frame = self._frames.get((codec, as_share))
         if frame is None:
             encode = codec.share_added if as_share else codec.timer
-            frame = text_frame(encode(self.view, self.event_id, self._server_time_us))
+            message = encode(self.view, self.event_id, self._server_time_us, traceparent=self.traceparent)
+            frame = text_frame(message)
             self._frames[codec, as_share] = frame
         return frame
 

@@ -18,7 +18,7 @@ class Outlet:
 
     __slots__ = (
         "_accepting", "_backlog_bytes", "_dirty", "_mailbox", "_stuck", "_taken", "_taken_when_over", "_transport",
-        "_write_soon", "_written", "on_relief", "over_since", "took_at",
+        "_write_soon", "_written", "on_relief", "on_written", "over_since", "took_at",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +34,8 @@ class Outlet:
         self._written = self._taken = self._taken_when_over = 0
         self.on_relief: Callable[[], None] = _nothing
         """Called when no more waits than may."""
+        self.on_written: Callable[[], None] | None = None
+        """Called when some of what waited was written. None unless somebody wants to know, which is rare."""
         self.over_since: float | None = None
         """Since when, by the monotonic clock, more waits than may; None when it does not. It begins anew whenever as much
         as may wait has been taken: who makes progress through a large snapshot is not too slow."""
@@ -83,6 +85,8 @@ class Outlet:
             frames = self._mailbox.take(_WRITE_CHUNK)
             if frames:
                 self._put(b"".join(frames))
+                if self.on_written is not None:
+                    self.on_written()
             if self._mailbox:
                 self._mark()  # the next turn of the loop shows whether the socket has taken this
         if self._mailbox.size + buffered <= self._backlog_bytes:

@@ -197,7 +197,7 @@ class Presence:
     def _lose(self) -> None:
         """Events may have passed us by: every connection must start anew, under a new id of this edge."""
         if not self._lost.is_set():
-            log.error("lease lost", edge_id=self.edge_id)
+            log.warning("lease lost, all clients are to connect again", edge_id=self.edge_id)
             metrics.LEASES_LOST.inc()
             self._ready_at = float("inf")
             self._lost.set()

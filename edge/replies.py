@@ -2,21 +2,24 @@
 
 from collections.abc import Callable
 
-from runtime.telemetry import Span
+from runtime.telemetry import NO_SPAN, Span
 
 
 class Reply:
     """A request's place in the order. `frame` is None while the request is under way."""
 
-    __slots__ = ("asked_at", "frame", "has_timers", "kind", "message_id", "span")
+    __slots__ = ("frame", "has_timers", "kind", "message_id", "received_at", "span", "traceparent")
 
-    def __init__(self, message_id: str | None, span: Span) -> None:
+    def __init__(self, message_id: str | None, kind: str, received_at: float, span: Span, traceparent: str) -> None:
         self.message_id = message_id
+        self.kind = kind
+        """What was asked for, as metrics and traces name it."""
+        self.received_at = received_at
         self.span = span
+        self.traceparent = traceparent
+        """The context for what happens for it, recorded or not; empty for requests that nothing happens for."""
         self.frame: bytes | None = None
         self.has_timers = False
-        self.kind = ""
-        self.asked_at = 0.0
 
 
 class Replies:
@@ -31,9 +34,11 @@ class Replies:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def expect(self, message_id: str | None, span: Span) -> Reply:
-        """A request has come."""
-        reply = Reply(message_id, span)
+    def expect(
+        self, message_id: str | None, kind: str, received_at: float, span: Span = NO_SPAN, traceparent: str = ""
+    ) -> Reply:
+        """A request has come, at a moment by the monotonic clock."""
+        reply = Reply(message_id, kind, received_at, span, traceparent)
         self._waiting.append(reply)
         return reply
 

@@ -44,6 +44,7 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, int]
     audience_versions: dict[str, int] | None = None
     message_id: str | None = None
+    traceparent: str = ""
 
 
 class Ping(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class Ping(msgspec.Struct, frozen=True, kw_only=True):
     kind: ClassVar[str] = "ping"
     timestamp: bytes = b""
     message_id: str | None = None
+    traceparent: str = ""
 
 
 class Acknowledge(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +61,7 @@ class Acknowledge(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "ack"
     message_id: str | None = None
+    traceparent: str = ""
 
 
 class Authenticate(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +70,7 @@ class Authenticate(msgspec.Struct, frozen=True, kw_only=True):
     kind: ClassVar[str] = "auth"
     token: str
     message_id: str | None = None
+    traceparent: str = ""
 
 
 Request: TypeAlias = Write | Share | Sync | Ping | Acknowledge | Authenticate

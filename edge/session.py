@@ -17,8 +17,9 @@ from edge.frames import text_frame
 from edge.knowledge import Knowledge, TimerState, TooMuchStaged, Verdict
 from edge.outlet import Outlet
 from edge.presence import TooManyConnections
+from edge.traced import TracedDeliveries, TracedState
 from proto.timer.v1 import timer_pb2
-from runtime import logs
+from runtime import logs, semconv
 from runtime.clock import now_us
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Session:
         "_asked_at", "_close_code", "_closing", "_codec", "_conversation", "_first_snapshot_place", "_got_snapshot",
         "_greeted", "_heard_at", "_hub", "_opened_at", "_pinged_at", "_progress", "_read_out", "_reading",
         "_said_goodbye", "_snapshots", "_socket", "_tasks", "acks_due", "connection_id", "device_id", "expires_at", "is_open",
-        "knowledge", "outlet", "user_id",
+        "knowledge", "outlet", "traced", "user_id",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +66,8 @@ class Session:
         self.outlet.on_relief = self.wake
         self.acks_due = 0
         """States that were sent and not acknowledged."""
+        self.traced: TracedDeliveries | None = None
+        """Those of them that belong to traces. None until there is one, as most connections never have any."""
         self._hub = hub
         self._socket = socket
         self._codec = codec
@@ -99,6 +102,8 @@ class Session:
             if self._read_out is not None:
                 self._read_out.set_result(None)
             self.is_open = False
+            if self.traced is not None:
+                self.traced.close()
             self._hub.sessions.remove(self)
             self._hub.presence.close(self.connection_id)
             for task in self._tasks:
@@ -118,7 +123,7 @@ class Session:
                 "closing",
                 connection_id=self.connection_id,
                 close_code=code.code,
-                seconds_over_backlog=None if over is None else round(time.monotonic() - over, 2),
+                seconds=None if over is None else round(time.monotonic() - over, 2),
             )
             self._closing = asyncio.create_task(self._close_socket())
             self.wake()
@@ -158,14 +163,16 @@ class Session:
     # --- being delivered to -------------------------------------------------------------------------------------------
 
     def offer(self, state: TimerState) -> Verdict:
-        """A timer's state that came with an event. LOAD: it must be loaded and offered again. Else it was dealt with."""
+        """A timer's state that came with an event; it is sent when the verdict says so. LOAD: it must be loaded and
+        offered again. Else it was dealt with.
+        """
         try:
             verdict = self.knowledge.offer(state)
         except TooMuchStaged:
             self.give_up()
             return Verdict.SKIP
         if verdict is Verdict.SEND:
-            self.send_state(state.timer_id, state.frame(self._codec))
+            self.send_state(state, state.frame(self._codec))
         return verdict
 
     def offer_loaded(self, state: TimerState) -> Verdict:
@@ -177,20 +184,29 @@ class Session:
             return Verdict.SKIP
         if verdict in (Verdict.SEND, Verdict.SEND_AS_SHARE):
             frame = state.frame(self._codec, as_share=verdict is Verdict.SEND_AS_SHARE)
-            self.send_state(state.timer_id, frame)
+            self.send_state(state, frame)
         return verdict
 
-    def revoke(self, timer_id: str, audience_version: int, event_id: str, server_time_us: int) -> None:
-        """The user may not see a timer any longer: nothing of it is sent from here on, and the client is told."""
-        if self.forget(timer_id, audience_version):
-            message = self._codec.share_removed(timer_id, self.user_id, event_id, server_time_us)
-            self.send_state(timer_id, text_frame(message))
+    def revoke(
+        self, timer_id: str, audience_version: int, event_id: str, server_time_us: int, traceparent: str
+    ) -> bool:
+        """The user may not see a timer any longer: nothing of it is sent from here on, and the client is told (True),
+        unless it had not been told of the timer, or is told of this already.
+        """
+        if not self.forget(timer_id, audience_version):
+            return False
+        message = self._codec.share_removed(timer_id, self.user_id, event_id, server_time_us, traceparent=traceparent)
+        frame = text_frame(message)
+        self._put(timer_id, frame, TracedState(timer_id, event_id, traceparent, 0, audience_version, len(frame)))
+        return True
 
     def forget(self, timer_id: str, audience_version: int) -> bool:
         """The same without a word to the client. False: it had not been told of the timer, or is told of this already."""
         if not self.knowledge.revoke(timer_id, audience_version):
             return False
         self.outlet.drop_state(timer_id)
+        if self.traced is not None:
+            self.traced.withdrawn(timer_id)
         if self.outlet.waits(self._first_snapshot_place) or self._conversation.snapshot_waits():
             # The timer may be in a snapshot that has not been written yet. A client so slow starts anew.
             self.outlet.abandon()
@@ -198,10 +214,35 @@ class Session:
             return False
         return True
 
-    def send_state(self, timer_id: str, frame: bytes) -> None:
-        """Sends a timer's state; an older one that waits is not sent any more."""
+    def send_state(self, state: TimerState, frame: bytes) -> None:
+        """Sends a timer's state, made into a frame; an older one that waits is not sent any more."""
+        traced = None
+        if state.traceparent:
+            traced = TracedState(
+                state.timer_id, state.event_id, state.traceparent, state.version, state.audience_version, len(frame)
+            )
+        self._put(state.timer_id, frame, traced)
+
+    def _put(self, timer_id: str, frame: bytes, traced: TracedState | None) -> None:
         self.outlet.send_state(timer_id, frame)
         self.acks_due += 1
+        if traced is not None and traced.traceparent:
+            if self.traced is None:
+                self.traced = self._trace()
+            self.traced.put(traced)
+        elif self.traced is not None:
+            self.traced.superseded(timer_id)
+
+    def _trace(self) -> TracedDeliveries:
+        about = {
+            semconv.USER_ID: self.user_id,
+            semconv.DEVICE_ID: self.device_id,
+            semconv.CONNECTION_ID: self.connection_id,
+            semconv.EDGE_ID: self._hub.presence.edge_id,
+        }
+        traced = TracedDeliveries(self._hub.tracing.telemetry, about, self.outlet.waits)
+        self.outlet.on_written = traced.written
+        return traced
 
     # --- entering -----------------------------------------------------------------------------------------------------
 
@@ -277,7 +318,7 @@ class Session:
     def _offer_again(self, states: list[TimerState]) -> None:
         for state in states:
             if self.offer(state) is Verdict.LOAD:
-                self._hub.delivery.load(state.timer_id, [self])
+                self._hub.delivery.load(state.timer_id, [self], state.traceparent)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

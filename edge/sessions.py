@@ -118,3 +118,5 @@ class Sessions:
                     session.close_soon(code)
                 else:
                     session.ping_if_due(now)
+                if session.traced is not None:
+                    session.traced.give_up(now)

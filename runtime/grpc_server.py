@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -146,12 +147,15 @@ class _Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # gen
 
             async def answer(request: Any, context: Context) -> Any:
                 began = time.monotonic()
+                logs.bind_traces(partial(_traceparents, request))  # for this call's own task
                 try:
                     if self._pulse.skipped(time.monotonic()):
                         raise Unavailable("This process was stopped for a while")
                     response = await unary(request, context)
                 except asyncio.CancelledError:
                     CALLS.labels(label, "CANCELLED").observe(time.monotonic() - began)
+                    # The deadline is the caller's, so this may be all that this process ever says of a slow dependency.
+                    log.warning("call cut off: its deadline has passed, or its caller is gone", method=method)
                     raise
                 except Exception as error:  # mapped, and logged whole when it is not ours
                     CALLS.labels(label, _status_of(error).name).observe(time.monotonic() - began)
@@ -186,6 +190,13 @@ def _status_of(error: Exception) -> grpc.StatusCode:
         passed_on = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
         return error.code() if error.code() in passed_on else grpc.StatusCode.UNAVAILABLE
     return grpc.StatusCode.INTERNAL
+
+
+def _traceparents(request: Any) -> Iterator[str]:
+    """The trace contexts of the items of a request, where it has such."""
+    for item in getattr(request, "items", ()):
+        source = item.event if hasattr(item, "event") else item
+        yield getattr(source, "traceparent", "")
 
 
 async def _abort(context: Context, method: str, error: Exception) -> None:

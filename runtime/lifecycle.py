@@ -30,14 +30,15 @@ def run(service: str, settings_class: type[Settings], main: Main[Settings]) -> N
     try:
         settings = settings_class()
     except ValidationError as error:
-        print(f"{service}: wrong settings: {describe(error)}", file=sys.stderr)  # noqa: T201  # there is no log yet
+        logs.configure(service)
+        log.error("wrong settings", error=describe(error))
         sys.exit(2)
     _take_all_file_descriptors()
     logs.configure(service, level=settings.log_level, readable=settings.dev)
     store = settings.store if isinstance(settings, ServiceSettings) else ""
     metrics.describe_process(service, build=settings.build, store=store)
     log.info("starting", version=VERSION, build=settings.build, store=store)
-    tracing = telemetry.configure(service, settings.otlp_endpoint)
+    tracing = telemetry.configure(service, settings.otlp_endpoint, queue_size=settings.span_queue)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_signal(settings, tracing, main))

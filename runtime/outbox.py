@@ -19,12 +19,12 @@ import grpc
 from prometheus_client import Counter, Gauge
 
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
-from runtime import logs
+from runtime import logs, semconv
 from runtime.batcher import QUEUE, QUEUE_LIMIT, Batcher
 from runtime.errors import BubbleError, brief, may_be_one_items_fault
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.metrics import CONVERGENCE
-from runtime.telemetry import Telemetry
+from runtime.telemetry import Telemetry, is_sampled
 
 log = logs.get(__name__)
 
@@ -51,6 +51,7 @@ LANES = 2
 
 _LINGER = 0.01  # seconds between two looks at what is under way
 
+_RETRY: semconv.Attributes = {semconv.RETRY: True}
 
 EVENTS = Counter(
     "bubble_outbox_events",
@@ -68,11 +69,12 @@ SWEEPS = Counter("bubble_outbox_sweeps", "Looks of the sweeper, by outcome (ok o
 
 
 class Marked(NamedTuple):
-    """A committed change that may still have to be delivered."""
+    """A committed change that may still have to be delivered. `traceparent`: of the change, when it is recorded."""
 
     timer_id: str
     version: int
     since_us: int
+    traceparent: str = ""
 
 
 Change = TypeVar("Change")
@@ -125,6 +127,7 @@ class Relay(Generic[Change]):
         self._in_flight = 0
         self._under_way: dict[str, int] = {}  # the newest version of a timer between its call and the end of its marker
         self._attempts: dict[str, _Attempt] = {}
+        self._failing = False
         self._clearing: Batcher[Change, None] = Batcher(
             self._clear, name="the outbox", metric="outbox.clear", lanes=1, max_batch=1_000
         )
@@ -138,8 +141,12 @@ class Relay(Generic[Change]):
         """Delivers a committed change soon. Never blocks and never fails: the marker is there."""
         marker = self._outbox.marker(change)
         waiting = self._waiting.get(marker.timer_id)
-        if waiting is not None and self._outbox.marker(waiting[0]).version >= marker.version:
-            return
+        if waiting is not None:
+            older = self._outbox.marker(waiting[0])
+            if older.version >= marker.version:
+                return
+            if is_sampled(older.traceparent):
+                self._tell_replaced(older, marker)
         if waiting is None and len(self._waiting) >= MAX_WAITING:
             return
         # Who waited for the older state waits for this one: the age is that of the older one.
@@ -175,46 +182,59 @@ class Relay(Generic[Change]):
             if batch:
                 await self._deliver_first(batch)
 
-    async def _deliver(self, changes: Sequence[Change]) -> list[bool]:
+    async def _deliver(self, changes: Sequence[Change], *, retry: bool = False) -> list[bool]:
         """Delivers changes and removes the markers of those that every edge concerned has taken over; tells which, in order."""
-        for change in changes:
-            marker = self._outbox.marker(change)
+        markers = [self._outbox.marker(change) for change in changes]
+        for marker in markers:
             self._under_way[marker.timer_id] = max(marker.version, self._under_way.get(marker.timer_id, 0))
-        delivered = await self._send(changes)
-        for change, done in zip(changes, delivered, strict=True):
+        delivered = await self._send(changes, markers, retry=retry)
+        for change, marker, done in zip(changes, markers, delivered, strict=True):
             if done:
-                self._clear_soon(change)
+                self._clear_soon(change, marker)
             else:
-                self._ended(change)
+                self._ended(marker)
         return delivered
 
-    def _ended(self, change: Change) -> None:
-        marker = self._outbox.marker(change)
+    def _ended(self, marker: Marked) -> None:
         if self._under_way.get(marker.timer_id) == marker.version:
             del self._under_way[marker.timer_id]
 
-    async def _send(self, changes: Sequence[Change]) -> list[bool]:
+    async def _send(self, changes: Sequence[Change], markers: Sequence[Marked], *, retry: bool) -> list[bool]:
         self._in_flight += len(changes)
         try:
-            items = await self._outbox.events(changes)
-            traces = [item.event.traceparent for item in items]
-            with self._telemetry.batch_span("outbox.deliver", traces) as span:
-                if len(items) == 1:
-                    items[0].event.traceparent = span.traceparent
+            with self._telemetry.batch_span(
+                semconv.OUTBOX_DELIVER, [marker.traceparent for marker in markers], _RETRY if retry else None
+            ) as span:
+                items = await self._outbox.events(changes)
+                if span.recorded:
+                    span.event("audience read")
+                    if len(items) == 1:
+                        items[0].event.traceparent = span.traceparent
+                        span.set({semconv.TIMER_ID: markers[0].timer_id, semconv.VERSION: markers[0].version})
                 response = await self._connections.Deliver(
                     connection_pb2.DeliverRequest(items=items), timeout=CALL_DEADLINE
                 )
-            return [status == connection_pb2.DELIVERY_STATUS_DELIVERED for status in response.statuses]
+                delivered = [status == connection_pb2.DELIVERY_STATUS_DELIVERED for status in response.statuses]
+                if span.recorded:
+                    span.set({semconv.OUTCOME: semconv.DELIVERED if all(delivered) else semconv.PENDING})
         except (grpc.aio.AioRpcError, BubbleError) as error:
             if len(changes) > 1 and may_be_one_items_fault(error):
                 middle = len(changes) // 2
-                return [*await self._send(changes[:middle]), *await self._send(changes[middle:])]
-            reason = brief(error)
-            log.warning("delivery failed, the sweeper will repeat it", changes=len(changes), error=reason)
+                return [
+                    *await self._send(changes[:middle], markers[:middle], retry=retry),
+                    *await self._send(changes[middle:], markers[middle:], retry=retry),
+                ]
+            self._failing = True
+            with logs.traces(marker.traceparent for marker in markers):
+                log.warning("delivery failed, the sweeper will repeat it", count=len(changes), error=brief(error))
             FAILED.inc()
             return [False] * len(changes)
         finally:
             self._in_flight -= len(changes)
+        if self._failing:
+            self._failing = False
+            log.info("deliveries go through again")
+        return delivered
 
     async def _deliver_first(self, batch: Sequence[_Waiting[Change]]) -> None:
         """Delivers what was offered. Of what fails, the sweeper is told since when it is known."""
@@ -230,7 +250,7 @@ class Relay(Generic[Change]):
 
     async def _deliver_again(self, batch: Sequence[_Waiting[Change]]) -> None:
         """Delivers what the sweeper found."""
-        done = await self._deliver([change for change, _ in batch])
+        done = await self._deliver([change for change, _ in batch], retry=True)
         self._count("repeat", batch, done)
 
     def _count(self, attempt: str, batch: Sequence[_Waiting[Change]], done: Sequence[bool]) -> None:
@@ -241,16 +261,25 @@ class Relay(Generic[Change]):
             if delivered:
                 self._taken_over.observe(now - since)
 
-    def _clear_soon(self, change: Change) -> None:
+    def _tell_replaced(self, older: Marked, newer: Marked) -> None:
+        """Ends the trace of a change that will not be delivered, with a link to the one that will be instead."""
+        attributes: semconv.Attributes = {
+            semconv.TIMER_ID: older.timer_id, semconv.VERSION: older.version, semconv.REPLACED_BY: newer.version
+        }  # fmt: skip
+        with self._telemetry.span(semconv.OUTBOX_REPLACED, older.traceparent, attributes) as span:
+            if newer.traceparent:
+                span.link(newer.traceparent)
+
+    def _clear_soon(self, change: Change, marker: Marked) -> None:
         def done(future: "asyncio.Future[None]") -> None:
-            self._ended(change)
+            self._ended(marker)
             if not future.cancelled():
                 future.exception()  # logged where it happened
 
         try:
             self._clearing.submit(change, "").add_done_callback(done)
         except BubbleError:
-            self._ended(change)  # the marker stays and the change is delivered once more, which is harmless
+            self._ended(marker)  # it stays, and the change is delivered once more, which is harmless
 
     async def _until_cleared(self) -> None:
         while self._clearing.waiting > MAX_UNCLEARED:
@@ -263,7 +292,7 @@ class Relay(Generic[Change]):
             if last:
                 await self._outbox.clear(last)
         except (grpc.aio.AioRpcError, BubbleError) as error:
-            log.warning("markers not cleared, their changes will be repeated", changes=len(last), error=brief(error))
+            log.warning("markers not cleared, their changes will be repeated", count=len(last), error=brief(error))
         return [None] * len(changes)
 
     def _marker_is_of(self, change: Change) -> bool:

@@ -20,7 +20,7 @@ class ProcessSettings(BaseSettings):
         False,
         validation_alias="BUBBLE_DEV",
         description="development mode: log-in without a password on the page, a random token secret kept in the data "
-        "directory, readable logs. Never in production",
+        "directory, logs made for reading when they go to a terminal. Never in production",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias="BUBBLE_LOG_LEVEL", description="the least severe log lines that are written"
@@ -40,6 +40,12 @@ class ProcessSettings(BaseSettings):
         "",
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
         description="where traces are sent (OTLP over gRPC), such as `http://localhost:4317`; unset = tracing is off",
+    )
+    span_queue: int = Field(
+        8_192,
+        gt=0,
+        validation_alias="OTEL_BSP_MAX_QUEUE_SIZE",
+        description="spans that may wait to be sent, some 3 KB each; more are dropped, and counted in the log",
     )
 
     build: str = Field(

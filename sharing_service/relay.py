@@ -18,7 +18,7 @@ class ShareOutbox:
         self._store = store
 
     def marker(self, change: Share) -> Marked:
-        return Marked(change.timer_id, change.version, change.pending_since_us)
+        return Marked(change.timer_id, change.version, change.pending_since_us, change.traceparent)
 
     async def events(self, changes: Sequence[Share]) -> Sequence[connection_pb2.DeliverItem]:
         return [_item(share) for share in changes]

@@ -4,9 +4,10 @@ import time
 
 import grpc
 
+from proto.common.v1 import common_pb2
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
-from runtime import logs
+from runtime import semconv
 from runtime.clock import now_us
 from runtime.errors import (
     BubbleError,
@@ -19,14 +20,12 @@ from runtime.errors import (
 )
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import Relay
-from runtime.telemetry import Telemetry
+from runtime.telemetry import Telemetry, is_sampled
 from runtime.text import check_id
 from sharing_service import domain
 from sharing_service.domain import Role, Share
 from sharing_service.relay import audience
 from sharing_service.store.contract import Save, ShareStore
-
-log = logs.get(__name__)
 
 MAX_ITEMS = 256
 MAX_IDS = 1_024
@@ -60,6 +59,7 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         self._telemetry = telemetry
         self._max_members_per_timer = max_members_per_timer
         self._max_shares_per_user = max_shares_per_user
+        self._database = {semconv.DB_SYSTEM: store.system, semconv.DB_COLLECTION: "shares"}
 
     async def Authorize(
         self,
@@ -68,8 +68,19 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
     ) -> sharing_pb2.AuthorizeResponse:
         items = request.items
         check_size(items, MAX_ITEMS)
-        with self._telemetry.spans("sharing.authorize", (item.traceparent for item in items)):
-            shares = await self._store.load({item.timer_id for item in items})
+        parents = [item.traceparent for item in items]
+        with self._telemetry.spans(
+            semconv.SHARING_AUTHORIZE,
+            parents,
+            lambda index: {
+                semconv.USER_ID: items[index].user_id,
+                semconv.TIMER_ID: items[index].timer_id,
+                semconv.BATCH_SIZE: len(items),
+            },
+        ) as spans:
+            traces = spans.parents(parents)
+            with self._telemetry.batch_span(semconv.STORE_LOAD, traces, self._database):
+                shares = await self._store.load({item.timer_id for item in items})
             # Of several claims in one batch the first wins, as if they had come one after the other.
             claims: dict[str, Share] = {}
             for item in items:
@@ -78,14 +89,18 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
                     check_id("userId", item.user_id)
                     claims[item.timer_id] = domain.claim(item.timer_id, item.user_id, now_us())
             if claims:
-                shares |= await self._claimed(claims)
-        response = sharing_pb2.AuthorizeResponse()
-        for item in items:
-            share = shares.get(item.timer_id)
-            if share is None:
-                response.results.add()
-            else:
-                response.results.add(role=_ROLES[domain.role(share, item.user_id)], audience=audience(share))
+                with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
+                    shares |= await self._claimed(claims)
+            response = sharing_pb2.AuthorizeResponse()
+            for item in items:
+                share = shares.get(item.timer_id)
+                if share is None:
+                    response.results.add()
+                else:
+                    response.results.add(role=_ROLES[domain.role(share, item.user_id)], audience=audience(share))
+            if spans:
+                for index, result in enumerate(response.results):
+                    spans[index].set({semconv.ROLE: sharing_pb2.Role.Name(result.role).removeprefix("ROLE_").lower()})
         return response
 
     async def GetAudience(
@@ -105,18 +120,26 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         request: sharing_pb2.ChangeRequest,
         context: "Context[sharing_pb2.ChangeRequest, sharing_pb2.ChangeResponse]",
     ) -> sharing_pb2.ChangeResponse:
-        check_size(request.items, MAX_ITEMS)
+        items = request.items
+        check_size(items, MAX_ITEMS)
         response = sharing_pb2.ChangeResponse()
         deadline = time.monotonic() + CALL_DEADLINE
-        with self._telemetry.spans("sharing.change", (item.traceparent for item in request.items)) as spans:
-            traces = spans.parents(item.traceparent for item in request.items)
+        parents = [item.traceparent for item in items]
+        with self._telemetry.spans(
+            semconv.SHARING_CHANGE, parents, lambda index: _attributes(items[index], len(items))
+        ) as spans:
             # One after the other: sharing is rare beside updates, and two changes of one timer see each other so.
-            for item, traceparent in zip(request.items, traces, strict=True):
-                try:
-                    share = await self._change(_change_from(item, traceparent), deadline)
-                    response.results.add(audience=audience(share))
-                except BubbleError as error:
-                    response.results.add(error=error.to_proto())
+            for index, (item, traceparent) in enumerate(zip(items, spans.parents(parents), strict=True)):
+                with spans[index] as span:
+                    try:
+                        share = await self._change(_change_from(item, traceparent), deadline)
+                        response.results.add(audience=audience(share))
+                        span.set({semconv.SHARE_VERSION: share.version})
+                    except BubbleError as error:
+                        response.results.add(error=error.to_proto())
+                        span.fail(
+                            common_pb2.ErrorCode.Name(error.code).removeprefix("ERROR_CODE_").lower(), error.message
+                        )
         return response
 
     async def ListShared(
@@ -151,8 +174,10 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
     async def _change(self, change: domain.Change, deadline: float) -> Share:
         """Nothing is saved after the deadline (by the monotonic clock): its sender has given up and gone on by then."""
         domain.validate(change)
+        traces = [change.traceparent]
         for _ in range(_SAVE_ATTEMPTS):
-            share = (await self._store.load([change.timer_id])).get(change.timer_id)
+            with self._telemetry.batch_span(semconv.STORE_LOAD, traces, self._database):
+                share = (await self._store.load([change.timer_id])).get(change.timer_id)
             if share is None:
                 raise NotFound("There is no such timer", field="timerId")
             changed = domain.apply(share, change, now_us(), max_members=self._max_members_per_timer)
@@ -161,7 +186,8 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
             if change.add:
                 await self._check_limit_of(change.user_id)
             check_in_time(deadline)
-            (saved,) = await self._store.save([Save(changed, share.version)])
+            with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
+                (saved,) = await self._store.save([Save(changed, share.version)])
             if saved:
                 self._relay.offer(changed)
                 return changed
@@ -175,6 +201,20 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
             )
 
 
+def _attributes(item: sharing_pb2.ChangeItem, batch_size: int) -> semconv.Attributes:
+    """What a span says of a change before it is done."""
+    origin, adds = item.origin, item.WhichOneof("change") == "add_user_id"
+    return {
+        semconv.ACTION: "share.add" if adds else "share.remove",
+        semconv.USER_ID: origin.user_id,
+        semconv.DEVICE_ID: origin.device_id,
+        semconv.CONNECTION_ID: origin.connection_id,
+        semconv.TIMER_ID: item.timer_id,
+        semconv.MEMBER_ID: item.add_user_id if adds else item.remove_user_id,
+        semconv.BATCH_SIZE: batch_size,
+    }
+
+
 def _change_from(item: sharing_pb2.ChangeItem, traceparent: str) -> domain.Change:
     kind = item.WhichOneof("change")
     if kind is None:
@@ -185,5 +225,6 @@ def _change_from(item: sharing_pb2.ChangeItem, traceparent: str) -> domain.Chang
         add=kind == "add_user_id",
         origin=domain.Origin(item.origin.user_id, item.origin.device_id, item.origin.connection_id),
         operation_id=item.operation_id,
-        traceparent=traceparent,
+        # It is stored with the share, so only when there is something to go on with.
+        traceparent=traceparent if is_sampled(traceparent) else "",
     )

@@ -3,6 +3,7 @@
 from proto.event.v1 import event_pb2
 from proto.timer.v1 import timer_pb2
 from runtime.errors import InvalidArgument
+from runtime.telemetry import is_sampled
 from timer_service import domain
 
 _RUN_STATES = {
@@ -22,7 +23,8 @@ def request_from(item: timer_pb2.WriteItem) -> domain.Request:
         origin=domain.Origin(origin.user_id, origin.device_id, origin.connection_id),
         base_version=item.base_version if item.HasField("base_version") else None,
         operation_id=item.operation_id,
-        traceparent=item.traceparent,
+        # It is stored with the state, so only when there is something to go on with.
+        traceparent=item.traceparent if is_sampled(item.traceparent) else "",
     )
     domain.validate(request)
     return request

@@ -22,7 +22,7 @@ class TimerOutbox:
         self._sharing = sharing
 
     def marker(self, change: Timer) -> Marked:
-        return Marked(change.timer_id, change.version, change.pending_since_us)
+        return Marked(change.timer_id, change.version, change.pending_since_us, change.traceparent)
 
     async def events(self, changes: Sequence[Timer]) -> Sequence[connection_pb2.DeliverItem]:
         response = await self._sharing.GetAudience(

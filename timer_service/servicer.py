@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 import grpc
 
+from proto.common.v1 import common_pb2
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
-from runtime import logs
+from runtime import logs, semconv
 from runtime.clock import now_us
 from runtime.errors import (
     INTERNAL,
@@ -25,7 +26,7 @@ from runtime.errors import (
 )
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import Relay
-from runtime.telemetry import Telemetry
+from runtime.telemetry import SpanGroup, Telemetry
 from timer_service import convert, domain
 from timer_service.domain import Outcome, State, Timer
 from timer_service.store.contract import Save, TimerStore
@@ -51,9 +52,11 @@ Context = grpc.aio.ServicerContext
 class _Write:
     """One item of a batch on its way to its result."""
 
-    def __init__(self, request: domain.Request, result: timer_pb2.WriteResult) -> None:
+    def __init__(self, request: domain.Request, result: timer_pb2.WriteResult, traceparent: str) -> None:
         self.request = request
         self.result = result
+        self.traceparent = traceparent
+        """The context for what happens for it, recorded or not."""
         self.audience = event_pb2.Audience()
 
     @property
@@ -95,24 +98,31 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         self._relay = relay
         self._telemetry = telemetry
         self._max_timers_per_user = max_timers_per_user
+        self._database = {semconv.DB_SYSTEM: store.system, semconv.DB_COLLECTION: "timers"}
 
     async def Write(
         self, request: timer_pb2.WriteRequest, context: "Context[timer_pb2.WriteRequest, timer_pb2.WriteResponse]"
     ) -> timer_pb2.WriteResponse:
-        check_size(request.items, MAX_WRITES)
+        items = request.items
+        check_size(items, MAX_WRITES)
         response = timer_pb2.WriteResponse()
-        with self._telemetry.spans("timer.write", (item.traceparent for item in request.items)) as spans:
-            traces = spans.parents(item.traceparent for item in request.items)
+        parents = [item.traceparent for item in items]
+        with self._telemetry.spans(
+            semconv.TIMER_WRITE, parents, lambda index: _attributes(items[index], len(items))
+        ) as spans:
             writes = []
-            for item, trace in zip(request.items, traces, strict=True):
+            for item, traceparent in zip(items, spans.parents(parents), strict=True):
                 result = response.results.add()
-                item.traceparent = trace
+                if spans:
+                    item.traceparent = traceparent
                 try:
-                    writes.append(_Write(convert.request_from(item), result))
+                    writes.append(_Write(convert.request_from(item), result, traceparent))
                 except InvalidArgument as error:
                     result.error.CopyFrom(error.to_proto())
             if writes:
                 await self._write(writes, time.monotonic() + CALL_DEADLINE)
+            if spans:
+                _tell(spans, items, response.results)
         return response
 
     async def Get(
@@ -176,7 +186,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
 
     async def _write(self, writes: Sequence[_Write], deadline: float) -> None:
         traces = [write.request.traceparent for write in writes]
-        with self._telemetry.batch_span("store.load", traces):
+        with self._telemetry.batch_span(semconv.STORE_LOAD, traces, self._database):
             current = await self._store.load({write.request.timer_id for write in writes})
         # Before anything is claimed: an id that was claimed for nothing would stay so.
         room = await self._room({write.request.origin.user_id for write in writes if _is_new(write, current)})
@@ -203,7 +213,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                         timer_id=write.request.timer_id,
                         user_id=write.request.origin.user_id,
                         claim=write.creates,
-                        traceparent=write.request.traceparent,
+                        traceparent=write.traceparent,
                     )
                     for write in writes
                 ]
@@ -252,7 +262,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                     changes.append((Save(folded, timer.version if timer else None), outcomes))
             if changes:
                 check_in_time(deadline)
-                with self._telemetry.batch_span("store.save", traces):
+                with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
                     saved = await self._store.save([save for save, _ in changes])
                 for (save, outcomes), won in zip(changes, saved, strict=True):
                     if won:
@@ -261,8 +271,9 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                         del by_timer[save.timer.timer_id]
             if not by_timer:
                 return
-            current = await self._store.load(by_timer.keys())
-        log.warning("gave up on contended timers", timers=len(by_timer))
+            with self._telemetry.batch_span(semconv.STORE_LOAD, traces, self._database):
+                current = await self._store.load(by_timer.keys())
+        log.warning("gave up on contended timers", count=len(by_timer))
         for its_writes in by_timer.values():
             for write in its_writes:
                 write.fail(Overloaded("Too many changes of this timer at once"))
@@ -271,6 +282,36 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         """How many more timers each of these users may have."""
         most = self._max_timers_per_user or float("inf")
         return {user: most - await self._store.count_live(user) for user in users}
+
+
+def _attributes(item: timer_pb2.WriteItem, batch_size: int) -> semconv.Attributes:
+    """What a span says of a command before it is done."""
+    origin = item.origin
+    return {
+        semconv.ACTION: f"timer.{item.WhichOneof('command')}",
+        semconv.USER_ID: origin.user_id,
+        semconv.DEVICE_ID: origin.device_id,
+        semconv.CONNECTION_ID: origin.connection_id,
+        semconv.TIMER_ID: item.timer_id,
+        semconv.BATCH_SIZE: batch_size,
+    }
+
+
+def _tell(spans: SpanGroup, items: Sequence[timer_pb2.WriteItem], results: Sequence[timer_pb2.WriteResult]) -> None:
+    """What spans say of commands when they are done."""
+    latest: dict[str, int] = {}
+    for item, result in zip(items, results, strict=True):
+        latest[item.timer_id] = max(latest.get(item.timer_id, 0), result.outcome.version)
+    for index, (item, result) in enumerate(zip(items, results, strict=True)):
+        span = spans[index]
+        if result.HasField("error"):
+            error = result.error
+            span.fail(common_pb2.ErrorCode.Name(error.code).removeprefix("ERROR_CODE_").lower(), error.message)
+            continue
+        version = result.outcome.version
+        span.set({semconv.VERSION: version, semconv.BASE_VERSION: result.outcome.base_version})
+        if version < latest[item.timer_id]:  # folded: only the last state of the batch is saved and delivered
+            span.set({semconv.REPLACED_BY: latest[item.timer_id]})
 
 
 def _is_new(write: _Write, current: Mapping[str, Timer]) -> bool:
@@ -294,7 +335,7 @@ def _fold(
         except BubbleError as error:
             write.fail(error, timer)
         except Exception:
-            log.exception("a write crashed", timer_id=write.request.timer_id)
+            log.exception("a write crashed", timer_id=write.request.timer_id, **logs.about(write.traceparent))
             write.result.error.CopyFrom(INTERNAL)
         else:
             timer = outcome.timer

@@ -64,13 +64,19 @@ class Codec(Protocol):
     ) -> bytes:
         """A refusal."""
 
-    def timer(self, view: event_pb2.TimerView, event_id: str, server_time_us: int) -> bytes:
+    # `traceparent` is the context of the delivery when that is traced, and empty otherwise.
+
+    def timer(self, view: event_pb2.TimerView, event_id: str, server_time_us: int, *, traceparent: str = "") -> bytes:
         """A timer's state, to those who knew the timer: an update, or that it was stopped."""
 
-    def share_added(self, view: event_pb2.TimerView, event_id: str, server_time_us: int) -> bytes:
+    def share_added(
+        self, view: event_pb2.TimerView, event_id: str, server_time_us: int, *, traceparent: str = ""
+    ) -> bytes:
         """A timer, to somebody it has just been shared with."""
 
-    def share_removed(self, timer_id: str, user_id: str, event_id: str, server_time_us: int) -> bytes:
+    def share_removed(
+        self, timer_id: str, user_id: str, event_id: str, server_time_us: int, *, traceparent: str = ""
+    ) -> bytes:
         """To somebody who may no longer see a timer."""
 
     def reconnect(self, after_ms: int) -> bytes:
@@ -78,8 +84,12 @@ class Codec(Protocol):
 
 
 class DecodeError(ClientError):
-    """A message that could not be understood, and its id when that could be read."""
+    """A message that could not be understood, and its id and trace context when those could be read."""
+
+    kind = "invalid"
+    """As a request has it."""
 
     def __init__(self, code: int, message: str, *, field: str = "", message_id: str | None = None) -> None:
         super().__init__(code, message, field=field)
         self.message_id = message_id
+        self.traceparent = ""

@@ -1,6 +1,6 @@
 """The first dialect: docs/protocol.md, in code.
 
-Decoding has two steps: a small header (type, action, messageId) chooses the message's own struct, against which the whole
+Decoding has two steps: a small header (type, action, messageId, traceparent) chooses the message's own struct, against which the whole
 is then checked. Fields that a struct does not have are skipped without being built.
 """
 
@@ -18,12 +18,12 @@ from proto.event.v1 import event_pb2
 from proto.timer.v1 import timer_pb2
 from runtime import text
 from runtime.iso8601 import format_instant
+from runtime.telemetry import well_formed
 
 Version = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 _MAX_KNOWN = 2_000  # what a snapshot takes (proto/timer/v1)
 _AT = re.compile(r" - at `\$\.?(.*)`$")
-_TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 Message = TypeVar("Message")
 
@@ -32,10 +32,6 @@ class _Header(msgspec.Struct):
     type: Any = None
     action: Any = None
     messageId: Any = None  # noqa: N815  # the names in these structs are those of the protocol
-
-
-class _Envelope(msgspec.Struct, kw_only=True):
-    messageId: str | None = None  # noqa: N815
     traceparent: Any = None
 
 
@@ -48,12 +44,12 @@ class _TimerFields(msgspec.Struct, kw_only=True):
     endTime: str | None = None  # noqa: N815
 
 
-class _Update(_Envelope, kw_only=True):
+class _Update(msgspec.Struct, kw_only=True):
     timer: _TimerFields
     baseVersion: Version | None = None  # noqa: N815
 
 
-class _Intent(_Envelope, kw_only=True):
+class _Intent(msgspec.Struct, kw_only=True):
     timerId: str  # noqa: N815
     baseVersion: Version | None = None  # noqa: N815
 
@@ -62,20 +58,20 @@ class _Extend(_Intent, kw_only=True):
     by: str
 
 
-class _Share(_Envelope, kw_only=True):
+class _Share(msgspec.Struct, kw_only=True):
     timerId: str  # noqa: N815
     sharedWithUser: str  # noqa: N815
 
 
-class _Ping(_Envelope, kw_only=True):
+class _Ping(msgspec.Struct, kw_only=True):
     timestamp: msgspec.Raw = msgspec.Raw()
 
 
-class _Auth(_Envelope, kw_only=True):
+class _Auth(msgspec.Struct, kw_only=True):
     token: str
 
 
-class _Sync(_Envelope, kw_only=True):
+class _Sync(msgspec.Struct, kw_only=True):
     versions: dict[str, Version]
     shareVersions: dict[str, Version] | None = None  # noqa: N815
 
@@ -86,7 +82,6 @@ _intent = msgspec.json.Decoder(_Intent).decode
 _extend = msgspec.json.Decoder(_Extend).decode
 _share = msgspec.json.Decoder(_Share).decode
 _ping = msgspec.json.Decoder(_Ping).decode
-_plain = msgspec.json.Decoder(_Envelope).decode
 _auth = msgspec.json.Decoder(_Auth).decode
 _sync = msgspec.json.Decoder(_Sync).decode
 _encode = msgspec.json.Encoder().encode
@@ -103,35 +98,12 @@ class SeedCodec:
         except UnicodeDecodeError as error:
             raise DecodeError(400, "The message is not valid UTF-8") from error
         header = _parse(_header, message, None)
-        message_id = _message_id(header.messageId)
-        match header.type:
-            case "timer":
-                return _timer_request(header.action, message, message_id)
-            case "share":
-                if header.action not in ("add", "remove"):
-                    raise DecodeError(400, "Unknown share action", field="action", message_id=message_id)
-                share = _parse(_share, message, message_id)
-                return Share(
-                    timer_id=share.timerId,
-                    user_id=share.sharedWithUser,
-                    add=header.action == "add",
-                    message_id=message_id,
-                    traceparent=_traceparent(share.traceparent),
-                )
-            case "ping":
-                return Ping(timestamp=bytes(_parse(_ping, message, message_id).timestamp), message_id=message_id)
-            case "ack":
-                return Acknowledge(message_id=message_id)
-            case "auth":
-                return Authenticate(token=_parse(_auth, message, message_id).token, message_id=message_id)
-            case "sync":
-                sync = _parse(_sync, message, message_id)
-                if max(len(sync.versions), len(sync.shareVersions or ())) > _MAX_KNOWN:
-                    raise DecodeError(
-                        400, f"versions has more than {_MAX_KNOWN} timers", field="versions", message_id=message_id
-                    )
-                return Sync(versions=sync.versions, audience_versions=sync.shareVersions, message_id=message_id)
-        raise DecodeError(400, "Unknown message type", field="type", message_id=message_id)
+        traceparent = well_formed(header.traceparent)
+        try:
+            return _request(header, message, _message_id(header.messageId), traceparent)
+        except DecodeError as error:
+            error.traceparent = traceparent
+            raise
 
     def connected(self, welcome: Welcome) -> bytes:
         message: dict[str, Any] = {
@@ -214,7 +186,7 @@ class SeedCodec:
             message["traceId"] = trace_id
         return _encode(_with_id(message, message_id))
 
-    def timer(self, view: event_pb2.TimerView, event_id: str, server_time_us: int) -> bytes:
+    def timer(self, view: event_pb2.TimerView, event_id: str, server_time_us: int, *, traceparent: str = "") -> bytes:
         timer = view.timer
         message: dict[str, Any]
         if timer.run_state == event_pb2.RUN_STATE_STOPPED:
@@ -227,9 +199,11 @@ class SeedCodec:
             }
         else:
             message = {"type": "timer", "action": "update", "timer": _timer(view), "changedBy": timer.changed_by}
-        return _event(message, event_id, server_time_us)
+        return _event(message, event_id, server_time_us, traceparent)
 
-    def share_added(self, view: event_pb2.TimerView, event_id: str, server_time_us: int) -> bytes:
+    def share_added(
+        self, view: event_pb2.TimerView, event_id: str, server_time_us: int, *, traceparent: str = ""
+    ) -> bytes:
         message = {
             "type": "share",
             "action": "add",
@@ -237,17 +211,57 @@ class SeedCodec:
             "sharedBy": view.audience.owner_id,
             "timer": _timer(view),
         }
-        return _event(message, event_id, server_time_us)
+        return _event(message, event_id, server_time_us, traceparent)
 
-    def share_removed(self, timer_id: str, user_id: str, event_id: str, server_time_us: int) -> bytes:
+    def share_removed(
+        self, timer_id: str, user_id: str, event_id: str, server_time_us: int, *, traceparent: str = ""
+    ) -> bytes:
         message = {"type": "share", "action": "remove", "timerId": timer_id, "sharedWithUser": user_id}
-        return _event(message, event_id, server_time_us)
+        return _event(message, event_id, server_time_us, traceparent)
 
     def reconnect(self, after_ms: int) -> bytes:
         return _encode({"type": "reconnect", "afterMs": after_ms})
 
 
-def _timer_request(action: object, message: bytes, message_id: str | None) -> Write:
+def _request(header: _Header, message: bytes, message_id: str | None, traceparent: str) -> Request:
+    match header.type:
+        case "timer":
+            return _timer_request(header.action, message, message_id, traceparent)
+        case "share":
+            if header.action not in ("add", "remove"):
+                raise DecodeError(400, "Unknown share action", field="action", message_id=message_id)
+            share = _parse(_share, message, message_id)
+            return Share(
+                timer_id=share.timerId,
+                user_id=share.sharedWithUser,
+                add=header.action == "add",
+                message_id=message_id,
+                traceparent=traceparent,
+            )
+        case "ping":
+            timestamp = bytes(_parse(_ping, message, message_id).timestamp)
+            return Ping(timestamp=timestamp, message_id=message_id, traceparent=traceparent)
+        case "ack":
+            return Acknowledge(message_id=message_id, traceparent=traceparent)
+        case "auth":
+            token = _parse(_auth, message, message_id).token
+            return Authenticate(token=token, message_id=message_id, traceparent=traceparent)
+        case "sync":
+            sync = _parse(_sync, message, message_id)
+            if max(len(sync.versions), len(sync.shareVersions or ())) > _MAX_KNOWN:
+                raise DecodeError(
+                    400, f"versions has more than {_MAX_KNOWN} timers", field="versions", message_id=message_id
+                )
+            return Sync(
+                versions=sync.versions,
+                audience_versions=sync.shareVersions,
+                message_id=message_id,
+                traceparent=traceparent,
+            )
+    raise DecodeError(400, "Unknown message type", field="type", message_id=message_id)
+
+
+def _timer_request(action: object, message: bytes, message_id: str | None, traceparent: str) -> Write:
     envelope: _Update | _Intent
     match action:
         case "update":
@@ -286,7 +300,7 @@ def _timer_request(action: object, message: bytes, message_id: str | None) -> Wr
         item=item,
         with_timer=action not in ("update", "stop"),
         message_id=message_id,
-        traceparent=_traceparent(envelope.traceparent),
+        traceparent=traceparent,
     )
 
 
@@ -320,10 +334,6 @@ def _message_id(value: object) -> str | None:
     return value
 
 
-def _traceparent(value: object) -> str:
-    return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else ""
-
-
 def _timer(view: event_pb2.TimerView) -> dict[str, Any]:
     timer, audience = view.timer, view.audience
     message: dict[str, Any] = {"id": timer.timer_id, "userId": audience.owner_id, "name": timer.name}
@@ -341,9 +351,11 @@ def _timer(view: event_pb2.TimerView) -> dict[str, Any]:
     return message
 
 
-def _event(message: dict[str, Any], event_id: str, server_time_us: int) -> bytes:
+def _event(message: dict[str, Any], event_id: str, server_time_us: int, traceparent: str) -> bytes:
     message["messageId"] = event_id
     message["serverTime"] = format_instant(server_time_us)
+    if traceparent:
+        message["traceparent"] = traceparent
     return _encode(message)
 
 

@@ -163,6 +163,8 @@ async function attempt(what, command) {
     await command();
     return true;
   } catch (error) {
+    // For whoever reports it: the server's traces and logs have the same id.
+    console.warn(`Could not ${what}: ${error.message} Trace id: ${error.traceId}`);
     toast(describeError(what, error), 'error');
     return false;
   }

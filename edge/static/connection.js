@@ -12,6 +12,7 @@
 import { FINAL_CODES, MESSAGE_TOO_BIG, reconnectDelay, TOKEN_REFUSED } from './reconnect.js';
 import { Requests } from './requests.js';
 import { parseInstant } from './time.js';
+import { stepWithin } from './trace.js';
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const PROBE_TIMEOUT_MS = 5_000;
@@ -126,8 +127,11 @@ export class Connection {
 
   #deliver(frame) {
     this.#handlers.onDelivery(frame);
-    // An ack closes the server's trace of this delivery. A sample will do: acks count against the rate limit.
-    if (frame.messageId && this.#heardAt - this.#ackedAt >= ACK_INTERVAL_MS) {
+    if (!frame.messageId) return;
+    // An ack ends the server's trace of this delivery. Of those that are not traced, a sample will do.
+    if (frame.traceparent) {
+      this.#sendNow({ type: 'ack', messageId: frame.messageId, traceparent: stepWithin(frame.traceparent) });
+    } else if (this.#heardAt - this.#ackedAt >= ACK_INTERVAL_MS) {
       this.#ackedAt = this.#heardAt;
       this.#sendNow({ type: 'ack', messageId: frame.messageId });
     }

@@ -3,8 +3,11 @@
  *
  * A request is repeated with its messageId until it is answered: after a reconnect, and when the server asks for it
  * with `retryAfter`: then each time after twice as long, so that repeats do not keep an overloaded server overloaded. The
- * server gives a repeated command its first answer, so nothing happens twice.
+ * server gives a repeated command its first answer, so nothing happens twice. Repetitions have the trace context of the
+ * first attempt.
  */
+
+import { newTraceparent, traceIdOf } from './trace.js';
 
 /** A pause that arrives minutes late does harm: by then the person knows better what they want. */
 const GIVE_UP_AFTER_MS = 60_000;
@@ -13,10 +16,12 @@ const REPEATABLE = new Set([429, 503]);
 
 /** The server's error, or ours (code 0) when there was no answer. */
 export class RequestError extends Error {
-  constructor(code, message, reply = {}) {
+  /** traceId: what the request is called in the server's traces and logs. */
+  constructor(code, message, reply = {}, traceId = reply.traceId) {
     super(message);
     this.code = code;
     this.reply = reply;
+    this.traceId = traceId;
   }
 }
 
@@ -33,11 +38,11 @@ export class Requests {
   /** Sends a request. Resolves with the reply; rejects with a RequestError. */
   request(frame) {
     const messageId = crypto.randomUUID();
+    const traceparent = newTraceparent();
     return new Promise((resolve, reject) => {
-      const timeout = setTimeout(
-        () => this.#finish(messageId).reject(new RequestError(0, 'The server did not answer.')), GIVE_UP_AFTER_MS,
-      );
-      this.#pending.set(messageId, { frame: { ...frame, messageId }, resolve, reject, repeats: 0, timeout });
+      const timeout = setTimeout(() => this.#abandon(messageId, 'The server did not answer.'), GIVE_UP_AFTER_MS);
+      const whole = { ...frame, messageId, traceparent };
+      this.#pending.set(messageId, { frame: whole, resolve, reject, repeats: 0, timeout });
       this.#repeat(messageId);
     });
   }
@@ -62,7 +67,12 @@ export class Requests {
   }
 
   abandonAll(message) {
-    for (const messageId of [...this.#pending.keys()]) this.#finish(messageId).reject(new RequestError(0, message));
+    for (const messageId of [...this.#pending.keys()]) this.#abandon(messageId, message);
+  }
+
+  #abandon(messageId, message) {
+    const { frame, reject } = this.#finish(messageId);
+    reject(new RequestError(0, message, {}, traceIdOf(frame.traceparent)));
   }
 
   #repeat(messageId) {

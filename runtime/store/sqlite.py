@@ -85,7 +85,7 @@ class SqliteDatabase:
             try:
                 return self._transaction(group)
             except Exception as error:  # one of them; each alone will tell which
-                log.warning("a group of transactions failed, trying each alone", size=len(group), error=brief(error))
+                log.warning("a group of transactions failed, trying each alone", count=len(group), error=brief(error))
         results: list[object] = []
         for work in group:
             try:

@@ -20,6 +20,10 @@ WRITES = ("save", "clear_pending", "delete")
 class ShareStore(Protocol):
     """Shares by timer id. Every method may raise Unavailable; what it was to change may have changed then."""
 
+    @property
+    def system(self) -> str:
+        """The database, as OpenTelemetry names it (`db.system.name`)."""
+
     async def ping(self) -> None:
         """Returns when the database answers."""
 

@@ -15,6 +15,8 @@ from sharing_service.store.contract import WRITES, Save
 class MongoShareStore(MeasuredStore, writes=WRITES):
     """See `contract.ShareStore`."""
 
+    system = "mongodb"
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._shares = database["shares"]

@@ -36,6 +36,8 @@ _decode = msgspec.json.Decoder(Share).decode
 class SqliteShareStore(MeasuredStore, writes=WRITES):
     """See `contract.ShareStore`."""
 
+    system = "sqlite"
+
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
 

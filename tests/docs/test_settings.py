@@ -21,9 +21,6 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
 }
 SERVICES = {"timer", "sharing", "connection"}
 
-READ_BY_THE_SDK = {"OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
-"""Variables that OpenTelemetry's SDK reads by itself."""
-
 Row = list[str]
 
 
@@ -57,26 +54,25 @@ def as_written(default: object) -> str:
 
 def test_the_table_has_every_variable_and_no_other() -> None:
     variables = {name for settings in PROCESSES.values() for name in environment_names(settings)}
-    assert set(rows()) == variables | READ_BY_THE_SDK
+    assert set(rows()) == variables
 
 
 def test_defaults_and_meanings_are_those_of_the_settings() -> None:
     for variable, (_, default, _, meaning) in rows().items():
         fields = [PROCESSES[process].model_fields[field] for process, field in readers(variable).items()]
-        if variable not in READ_BY_THE_SDK:
-            assert {as_written(field.default) for field in fields} == {default}, variable
-            assert meaning in {field.description for field in fields}, variable
+        assert {as_written(field.default) for field in fields} == {default}, variable
+        assert meaning in {field.description for field in fields}, variable
 
 
 def test_the_table_says_which_processes_read_a_variable() -> None:
     for variable, (_, _, read_by, _) in rows().items():
-        if variable in READ_BY_THE_SDK or read_by == "all":
+        if read_by == "all":
             expected = set(PROCESSES)
         elif read_by == "services":
             expected = SERVICES
         else:
             expected = set(read_by.split(", "))
-        assert expected == set(readers(variable) or PROCESSES), variable
+        assert expected == set(readers(variable)), variable
 
 
 @pytest.mark.parametrize("path", [".env.example", "docker-compose.yml", "deploy/scale.yml", "Dockerfile"])

@@ -47,7 +47,7 @@ async def test_a_changed_timer_is_told_to_the_audience_of_now_with_its_whole_sta
     sharing = FakeSharing()
     sharing.share("tea", "bob", "carol", version=7)
     outbox = TimerOutbox(timers, sharing.as_stub)
-    assert outbox.marker(TEA) == ("tea", NOW, NOW - 5)
+    assert outbox.marker(TEA) == ("tea", NOW, NOW - 5, "00-t")
     (item,) = await outbox.events([TEA])
     assert list(item.user_ids) == ["alice", "bob", "carol"]
     event = item.event

@@ -92,12 +92,15 @@ def question(timer_id: str, user: str, *, claim: bool = False) -> sharing_pb2.Au
     return sharing_pb2.AuthorizeItem(timer_id=timer_id, user_id=user, claim=claim)
 
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
 def origin(user: str) -> common_pb2.Origin:
     return common_pb2.Origin(user_id=user, device_id="pixel", connection_id="c1")
 
 
 def add(user: str, *, by: str = "alice", timer_id: str = "tea") -> sharing_pb2.ChangeItem:
-    return sharing_pb2.ChangeItem(origin=origin(by), timer_id=timer_id, add_user_id=user, traceparent="00-t")
+    return sharing_pb2.ChangeItem(origin=origin(by), timer_id=timer_id, add_user_id=user, traceparent=TRACE)
 
 
 def remove(user: str, *, by: str = "alice", timer_id: str = "tea") -> sharing_pb2.ChangeItem:
@@ -196,7 +199,7 @@ async def test_a_change_is_committed_answered_with_the_audience_and_offered_to_t
     assert await service.audience("tea") == audience
     (offered,) = service.relay.offered
     assert (offered.version, offered.added, offered.origin.connection_id) == (audience.version, ("bob",), "c1")
-    assert offered.traceparent == "00-t"
+    assert offered.traceparent == TRACE
     assert [share.version for share in await service.store.list_pending(10, (0, ""))] == [audience.version]
 
 

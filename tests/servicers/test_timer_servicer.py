@@ -15,6 +15,7 @@ from proto.common.v1 import common_pb2
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
+from runtime import semconv
 from runtime.iso8601 import parse_duration
 from runtime.telemetry import Telemetry
 from tests.servicers.harness import FakeSharing, RecordingRelay, kinds, rpc_error, serving
@@ -488,7 +489,7 @@ async def test_every_item_of_a_batch_goes_on_in_its_own_trace(tmp_path: Path) ->
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     telemetry = Telemetry(provider)
     sharing, relay = FakeSharing(), RecordingRelay[Timer]()
-    parents = [telemetry.begin("ws.receive").traceparent for _ in range(2)]
+    parents = [telemetry.begin(semconv.WS_RECEIVE).traceparent for _ in range(2)]
     items = [update(f"timer-{number}") for number in range(3)]
     for item, parent in zip(items, parents, strict=False):
         item.traceparent = parent

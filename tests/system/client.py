@@ -120,6 +120,18 @@ class Client:
         await asyncio.wait_for(asyncio.shield(self._reader), within)
         return self.socket.close_code
 
+    async def expect_end_or_error(self) -> None:
+        """Returns when the server has refused something or closed the connection."""
+        async with self._arrived:
+            async with asyncio.timeout(WITHIN):
+                await self._arrived.wait_for(
+                    lambda: (
+                        any(message.get("status") == "error" for message in self.inbox)
+                        or (self._reader is not None and self._reader.done())
+                        or self.socket.close_code is not None
+                    )
+                )
+
     async def _read(self) -> None:
         try:
             async for text in self.socket:

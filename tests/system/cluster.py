@@ -69,6 +69,20 @@ class Process:
             await asyncio.sleep(0.02)
         raise RuntimeError(f"{self.kind} did not start:\n{self.log_text()[-4_000:]}")
 
+    async def run_once(self, environment: Mapping[str, str]) -> int:
+        """Runs a second one beside it, with other settings, which is to end by itself; returns its exit code."""
+        prefix = f"BUBBLE_{self.kind.upper()}"
+        with self._log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                MODULES[self.kind],
+                env=self._environment | {f"{prefix}_PORT": "0", f"{prefix}_METRICS_PORT": "0", **environment},
+                stdout=log,
+                stderr=log,
+            )
+        return await asyncio.wait_for(process.wait(), READY_WITHIN)
+
     def lines(self, position: int = 0) -> list[dict[str, Any]]:
         """The whole lines of its log from a position on."""
         with self._log.open("rb") as log:

@@ -1,13 +1,12 @@
 """`edge/replies.py`: answers in the order of the questions."""
 
 from edge.replies import Replies, Reply
-from runtime.telemetry import NO_SPAN
 
 
 def test_an_answer_waits_for_those_before_it() -> None:
     emitted: list[bytes] = []
     replies = Replies(lambda _, frame: emitted.append(frame))
-    first, second, third = (replies.expect(None, NO_SPAN) for _ in range(3))
+    first, second, third = (replies.expect(None, "ping", 0.0) for _ in range(3))
     replies.answer(second, b"2")
     assert emitted == []
     replies.answer(first, b"1")
@@ -20,7 +19,7 @@ def test_an_answer_waits_for_those_before_it() -> None:
 def test_a_snapshot_that_waits_for_an_earlier_answer_is_known_to_wait() -> None:
     emitted: list[Reply] = []
     replies = Replies(lambda reply, _: emitted.append(reply))
-    first, snapshot = replies.expect("a", NO_SPAN), replies.expect("b", NO_SPAN)
+    first, snapshot = replies.expect("a", "ping", 0.0), replies.expect("b", "sync", 0.0)
     replies.answer(snapshot, b"timers", has_timers=True)
     assert replies.any_has_timers()
     replies.answer(first, b"first")

@@ -27,6 +27,10 @@ WRITES = ("save", "clear_pending", "purge")
 class TimerStore(Protocol):
     """Timers by id. Every method may raise Unavailable; what it was to change may have changed then."""
 
+    @property
+    def system(self) -> str:
+        """The database, as OpenTelemetry names it (`db.system.name`)."""
+
     async def ping(self) -> None:
         """Returns when the database answers."""
 

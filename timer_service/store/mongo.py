@@ -15,6 +15,8 @@ from timer_service.store.contract import WRITES, Marker, Save
 class MongoTimerStore(MeasuredStore, writes=WRITES):
     """See `contract.TimerStore`."""
 
+    system = "mongodb"
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._timers = database["timers"]

@@ -33,6 +33,8 @@ _decode = msgspec.json.Decoder(Timer).decode
 class SqliteTimerStore(MeasuredStore, writes=WRITES):
     """See `contract.TimerStore`."""
 
+    system = "sqlite"
+
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
 

@@ -66,7 +66,7 @@ class AuthorizeItem(_message.Message):
     claim: _builtins.bool
     """Make an id without an owner this user's."""
     traceparent: _builtins.str
-    """The W3C trace context; empty when it is not traced."""
+    """The W3C trace context; its sampled flag says whether it is recorded. May be empty."""
     def __init__(
         self,
         *,
@@ -226,7 +226,7 @@ class ChangeItem(_message.Message):
     remove_user_id: _builtins.str
     """The user to remove."""
     traceparent: _builtins.str
-    """The W3C trace context; empty when it is not traced."""
+    """The W3C trace context; its sampled flag says whether it is recorded. May be empty."""
     operation_id: _builtins.str
     """Names this change for repeats, at most 64 characters; empty: never taken for a repeat."""
     @_builtins.property

@@ -189,7 +189,7 @@ class WriteItem(_message.Message):
     operation_id: _builtins.str
     """Names this command for repeats, at most 64 characters; empty: never taken for a repeat."""
     traceparent: _builtins.str
-    """The W3C trace context this command is part of; empty when it is not traced."""
+    """The W3C trace context this command is part of; its sampled flag says whether it is recorded. May be empty."""
     @_builtins.property
     def origin(self) -> _common_pb2.Origin:
         """Who does it."""

@@ -156,7 +156,7 @@ class Owner(Client):
             self.send(text)
         await self._done.wait()
         if self._refusal:
-            raise SystemExit(f"refused: {self._refusal!r}")
+            raise RuntimeError(f"refused: {self._refusal!r}")
 
     def on_text(self, payload: bytes) -> None:
         if payload.startswith(b'{"status"'):

@@ -99,6 +99,7 @@ async def test_after_a_restart_everybody_gets_exactly_what_changed_and_no_acknow
     busy = [Busy(Client(edge.port, unique(f"w{number}"), "phone")) for number in range(WRITERS)]
     everybody = [*readers, *(each.client for each in busy)]
     async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(other.stop)
         async with Client(other.port, users[0], "desk") as alice:
             for timer_id in timer_ids:
                 await alice.done(type="timer", action="update", timer={"id": timer_id, "name": f"old {NAME}"})

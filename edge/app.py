@@ -19,10 +19,8 @@ from edge.errors import ClientError, busy
 from edge.hub import Hub
 from edge.limits import MAX_FRAME
 from edge.session import Session
-from runtime import logs, semconv, text
+from runtime import logs, metrics_server, semconv, text
 from runtime.health import Health
-from runtime.metrics_server import alive, readiness
-from runtime.metrics_server import metrics as all_metrics
 from runtime.telemetry import trace_id, unrecorded, well_formed
 
 log = logs.get(__name__)
@@ -74,9 +72,9 @@ class Edge:
         app.router.add_get("/", _page)
         app.router.add_static("/static", STATIC)
         app.router.add_get("/config", self.config)
-        app.router.add_get("/healthz", alive)
+        app.router.add_get("/healthz", _alive)
         app.router.add_get("/readyz", self.ready)
-        app.router.add_get("/metrics", all_metrics)
+        app.router.add_get("/metrics", _metrics)
         if self._hub.settings.dev:
             app.router.add_post("/dev/token", self.dev_token)
         return app
@@ -162,7 +160,7 @@ class Edge:
 
     async def ready(self, _request: web.Request) -> web.Response:
         """200 when connections are taken; else 503 and why."""
-        return readiness(self._not_ready(), self._health.degraded)
+        return _response(metrics_server.readiness(self._not_ready(), self._health.degraded))
 
     async def dev_token(self, request: web.Request) -> web.Response:
         """Development mode only: a token for whoever one says one is."""
@@ -189,6 +187,18 @@ class Edge:
 
 async def _page(_request: web.Request) -> web.StreamResponse:
     return web.FileResponse(STATIC / "index.html")
+
+
+async def _alive(_request: web.Request) -> web.Response:
+    return _response(metrics_server.alive())
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    return _response(metrics_server.metrics(request.headers.get(hdrs.ACCEPT, "")))
+
+
+def _response(answer: metrics_server.Answer) -> web.Response:
+    return web.Response(status=answer.status, body=answer.body, headers={hdrs.CONTENT_TYPE: answer.content_type})
 
 
 @web.middleware

@@ -13,7 +13,7 @@ from edge.config import EdgeSettings
 from edge.delivery import Delivery
 from edge.hub import Hub
 from edge.presence import Presence
-from edge.secret import token_secret
+from edge.secret import signing_secret, token_secrets
 from edge.sessions import Sessions
 from proto.connection.v1 import connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2_grpc
@@ -36,7 +36,6 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
         backend = Backend(
             timer_pb2_grpc.TimerServiceStub(timers), sharing_pb2_grpc.SharingServiceStub(sharing), registrar
         )
-        secret = token_secret(settings)
         sessions = Sessions()
         delivery = Delivery(sessions, backend, telemetry)
         stack.push_async_callback(delivery.close)
@@ -47,8 +46,9 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             deliver=delivery.deliver,
             on_lease_lost=lambda: sessions.close_all(CloseCode.RESTARTING),
         )
-        hub = Hub(settings, TokenVerifier(settings, secret), sessions, backend, presence, delivery, telemetry)
-        edge = Edge(hub, secret)
+        verifier = TokenVerifier(settings, *token_secrets(settings))
+        hub = Hub(settings, verifier, sessions, backend, presence, delivery, telemetry)
+        edge = Edge(hub, signing_secret(settings))
         stack.push_async_callback(presence.leave)
         await stack.enter_async_context(background(presence.run(), sessions.run()))
         stack.push_async_callback(backend.close)

@@ -7,13 +7,16 @@ SOURCES := edge timer_service sharing_service connection_service runtime cli ben
 PYTEST_ARGS ?= -n 4
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint proto proto-check lock load clean
+.PHONY: help run doctor test lint proto proto-check lock load clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 run: $(VENV)/runtime ## The whole system on this machine; data in ./data; Ctrl-C stops it
-	@$(BIN)/python -m cli run
+	@BUBBLE_BUILD="$${BUBBLE_BUILD-$$(git describe --always --dirty 2>/dev/null)}" $(BIN)/python -m cli run
+
+doctor: $(VENV)/runtime ## What runs, how it is, and what is wrong
+	@$(BIN)/python -m cli doctor
 
 test: $(VENV)/dev ## All tests (those for MongoDB when MONGODB_URI is set); PYTEST_ARGS="-k name" for some
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -4,9 +4,12 @@ import asyncio
 import sys
 from typing import Annotated
 
+import msgspec
 import typer
 from pydantic import ValidationError
+from rich.console import Console
 
+from cli import doctor as examination
 from cli import launcher
 from edge.auth import make_token
 from edge.config import EdgeSettings
@@ -36,6 +39,30 @@ def token(
     if not secret:
         sys.exit("There is no secret to sign with: set BUBBLE_JWT_SECRET, or BUBBLE_DEV=1.")
     typer.echo(make_token(user, secret, lifetime=hours * 3_600, settings=settings))
+
+
+@app.command()
+def doctor(
+    at: Annotated[
+        list[str] | None,
+        typer.Argument(help="HTTP `host:port` of further processes: an edge's port, a service's metrics port."),
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Look at every process: version, health, edges, what is undelivered, and what is wrong. Exits 0 only when all is well."""
+    try:
+        findings = asyncio.run(examination.examine(at or []))
+    except ValidationError as error:
+        sys.exit(f"wrong settings: {describe(error)}")
+    except ValueError as error:
+        sys.exit(str(error))
+    well = examination.all_is_well(findings)
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode({"well": well, "processes": findings})).decode())
+    else:
+        examination.show(findings, Console())
+    sys.exit(0 if well else 1)
 
 
 if __name__ == "__main__":

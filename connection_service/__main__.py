@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+from connection_service import metrics
 from connection_service.config import ConnectionSettings
 from connection_service.domain import LEASE, POLL_INTERVAL
 from connection_service.leases import Leases
@@ -10,7 +11,9 @@ from connection_service.servicer import ConnectionServicer
 from connection_service.store import open_store
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime.grpc_server import serve
+from runtime.health import Health
 from runtime.lifecycle import background, forever, run
+from runtime.metrics_server import serve_metrics
 from runtime.telemetry import Telemetry
 
 SERVICE = connection_pb2.DESCRIPTOR.services_by_name["ConnectionService"].full_name
@@ -19,6 +22,8 @@ SERVICE = connection_pb2.DESCRIPTOR.services_by_name["ConnectionService"].full_n
 async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
+        health = Health(needs={"database": store.check})
+        await stack.enter_async_context(serve_metrics(health, host=settings.host, port=settings.metrics_port))
         leases = Leases(store)
         servicer = ConnectionServicer(
             store, leases, telemetry, max_connections_per_user=settings.max_connections_per_user
@@ -32,12 +37,14 @@ async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio
                 lambda server: connection_pb2_grpc.add_ConnectionServiceServicer_to_server(servicer, server),
                 host=settings.host,
                 port=settings.port,
-                check=store.ping,
+                check=health.check,
                 drain_seconds=settings.drain_seconds / 2,
             )
         )
         stack.callback(servicer.end_streams)
+        metrics.watch(servicer, leases)
         await stop.wait()
+        health.drain()
 
 
 if __name__ == "__main__":

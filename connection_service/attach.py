@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import grpc
 
+from connection_service import metrics
 from connection_service.domain import ACK_PATIENCE, PROBE_INTERVAL, TRUST, Connection, Registry
 from proto.connection.v1 import connection_pb2
 from runtime import logs
@@ -35,12 +36,17 @@ class EdgeStream:
         self.edge_id = edge_id
         self._registry = registry
         self._outgoing: asyncio.Queue[connection_pb2.AttachResponse | None] = asyncio.Queue()
-        self._unacknowledged: OrderedDict[int, Acknowledgement] = OrderedDict()
+        self._unacknowledged: OrderedDict[int, tuple[Acknowledgement, float]] = OrderedDict()
         self._sequence = 0
         self._suspect = False
         self._ended = False
         self._probes: OrderedDict[int, float] = OrderedDict()
         self._trusted_until = float("-inf")
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it owes acknowledgements for longer than the patience."""
+        return self._suspect
 
     @property
     def trusted(self) -> bool:
@@ -56,7 +62,7 @@ class EdgeStream:
             return None
         self._sequence += 1
         acknowledgement: Acknowledgement = asyncio.get_running_loop().create_future()
-        self._unacknowledged[self._sequence] = acknowledgement
+        self._unacknowledged[self._sequence] = (acknowledgement, time.monotonic())
         self._outgoing.put_nowait(
             connection_pb2.AttachResponse(
                 batch=connection_pb2.DeliveryBatch(sequence=self._sequence, deliveries=deliveries)
@@ -121,7 +127,9 @@ class EdgeStream:
 
     def _acknowledge(self, sequence: int, *, taken_over: bool = True) -> None:
         while self._unacknowledged and next(iter(self._unacknowledged)) <= sequence:
-            _, acknowledgement = self._unacknowledged.popitem(last=False)
+            _, (acknowledgement, sent_at) = self._unacknowledged.popitem(last=False)
+            if taken_over:
+                metrics.TAKE_OVER.observe(time.monotonic() - sent_at)
             if not acknowledgement.done():
                 acknowledgement.set_result(taken_over)
         if not self._unacknowledged:

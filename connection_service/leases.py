@@ -3,6 +3,7 @@
 import time
 from typing import NamedTuple
 
+from connection_service import metrics
 from connection_service.domain import LEASE, SETTLE
 from connection_service.store.contract import ConnectionStore
 from runtime import logs
@@ -30,6 +31,11 @@ class Leases:
             return None
         return frozenset(self._seen)
 
+    @property
+    def count(self) -> int:
+        """How many edges held a lease when the list was read last."""
+        return len(self._seen)
+
     async def read(self) -> None:
         """Reads the list, and ends leases that were not renewed. Raises Unavailable."""
         started = time.monotonic()
@@ -47,6 +53,7 @@ class Leases:
         for edge_id, seen in list(self._seen.items()):
             if started - seen.since > LEASE and await self._store.end_lease(edge_id, seen.counter):
                 log.warning("edge lost its lease", edge_id=edge_id)
+                metrics.LEASES_ENDED.inc()
                 del self._seen[edge_id]
 
     async def holds(self, edge_id: str) -> bool:

@@ -3,10 +3,11 @@
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import grpc
 
+from connection_service import metrics
 from connection_service.attach import EdgeStream, NoLease, await_acknowledgements, connection_from
 from connection_service.domain import LEASE, SETTLE, TRUST, Connection, Registry
 from connection_service.leases import Leases
@@ -37,8 +38,13 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         self._leases = leases
         self._telemetry = telemetry
         self._max_connections_per_user = max_connections_per_user
-        self._registry = Registry()
+        self.registry = Registry()
         self._streams: dict[str, EdgeStream] = {}
+
+    @property
+    def streams(self) -> Collection[EdgeStream]:
+        """The streams of the edges that are attached."""
+        return self._streams.values()
 
     async def Register(
         self,
@@ -122,7 +128,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 connection_pb2.Edge(
                     edge_id=edge_id,
                     attached=edge_id in self._streams and self._streams[edge_id].trusted,
-                    connections=self._registry.count(edge_id),
+                    connections=self.registry.count(edge_id),
                 )
                 for edge_id in edges
             ]
@@ -136,12 +142,12 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         edge_id, connections = await _read_hello(request_iterator)
         if not await self._leases.holds(edge_id):
             raise NoLease("The edge has no lease")
-        stream = EdgeStream(edge_id, self._registry)
+        stream = EdgeStream(edge_id, self.registry)
         previous = self._streams.get(edge_id)
         if previous is not None:
             previous.end()
         self._streams[edge_id] = stream
-        self._registry.attach(edge_id, connections)
+        self.registry.attach(edge_id, connections)
         stream.confirm(0)
         log.info("edge attached", edge_id=edge_id, connections=len(connections))
         tasks: list[asyncio.Task[None]] = []
@@ -156,7 +162,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 task.cancel()
             if self._streams.get(edge_id) is stream:
                 del self._streams[edge_id]
-                self._registry.detach(edge_id)
+                self.registry.detach(edge_id)
                 log.info("edge detached", edge_id=edge_id)
 
     async def Deliver(
@@ -171,6 +177,8 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
             for item, traceparent in zip(items, spans.parents(traces), strict=True):
                 item.event.traceparent = traceparent
             pending = await self._deliver(items)
+        metrics.PENDING.inc(len(pending))
+        metrics.DELIVERED.inc(len(items) - len(pending))
         return connection_pb2.DeliverResponse(
             statuses=[
                 connection_pb2.DELIVERY_STATUS_PENDING if index in pending else connection_pb2.DELIVERY_STATUS_DELIVERED
@@ -200,7 +208,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         items_of_edge: dict[str, list[int]] = defaultdict(list)
         for index, item in enumerate(items):
             origin = item.event.origin
-            routes = self._registry.route(
+            routes = self.registry.route(
                 item.user_ids,
                 user_id=origin.user_id,
                 device_id=origin.device_id,

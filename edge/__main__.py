@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
+from edge import metrics
 from edge.app import Edge
 from edge.auth import TokenVerifier
 from edge.backend import Backend
@@ -20,6 +21,7 @@ from proto.sharing.v1 import sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2_grpc
 from runtime import logs
 from runtime.grpc_client import open_channel
+from runtime.health import Health, service_check
 from runtime.lifecycle import background, run
 from runtime.telemetry import Telemetry
 
@@ -48,9 +50,14 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
         )
         verifier = TokenVerifier(settings, *token_secrets(settings))
         hub = Hub(settings, verifier, sessions, backend, presence, delivery, telemetry)
-        edge = Edge(hub, signing_secret(settings))
+        health = Health(
+            needs={"connection": presence.check},
+            uses={"timer": service_check(timers), "sharing": service_check(sharing)},
+        )
+        edge = Edge(hub, health, signing_secret(settings))
+        metrics.watch(sessions, presence, delivery)
         stack.push_async_callback(presence.leave)
-        await stack.enter_async_context(background(presence.run(), sessions.run()))
+        await stack.enter_async_context(background(presence.run(), sessions.run(), health.watch()))
         stack.push_async_callback(backend.close)
         runner = web.AppRunner(edge.application(), handle_signals=False, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
@@ -60,7 +67,7 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
         log.info("listening", host=settings.host, port=runner.addresses[0][1])
         await stop.wait()
         # Stop accepting, tell clients to reconnect, finish what is under way; the contexts then close the rest.
-        edge.draining = True
+        health.drain()
         await site.stop()
         await sessions.drain(settings.drain_seconds / 2)
 

@@ -12,12 +12,16 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from edge import metrics
 from edge.auth import Identity, Unauthorized, make_token
 from edge.codec.seed import SeedCodec
 from edge.hub import Hub
 from edge.limits import MAX_FRAME
 from edge.session import Session
 from runtime import logs, text
+from runtime.health import Health
+from runtime.metrics_server import alive, readiness
+from runtime.metrics_server import metrics as all_metrics
 
 log = logs.get(__name__)
 
@@ -51,14 +55,14 @@ logging.getLogger("aiohttp.server").addFilter(_NoForeignBytes())
 
 
 class Edge:
-    """The handlers. `draining` set: no new connection is taken."""
+    """The handlers."""
 
-    def __init__(self, hub: Hub, secret: str) -> None:
+    def __init__(self, hub: Hub, health: Health, secret: str) -> None:
         self._hub = hub
+        self._health = health
         self._secret = secret
         self._seed = SeedCodec()
         self._origins = {origin.strip() for origin in hub.settings.allowed_origins.split(",") if origin.strip()}
-        self.draining = False
 
     def application(self) -> web.Application:
         """The routes."""
@@ -67,8 +71,9 @@ class Edge:
         app.router.add_get("/", _page)
         app.router.add_static("/static", STATIC)
         app.router.add_get("/config", self.config)
-        app.router.add_get("/healthz", _alive)
+        app.router.add_get("/healthz", alive)
         app.router.add_get("/readyz", self.ready)
+        app.router.add_get("/metrics", all_metrics)
         if self._hub.settings.dev:
             app.router.add_post("/dev/token", self.dev_token)
         return app
@@ -78,26 +83,27 @@ class Edge:
         try:
             identity = await self._hub.verifier.verify(_token(request))
         except Unauthorized as error:
-            return _refusal(401, error.message)
+            return _turn_away(401, error.message)
         device_id = request.query.get("deviceId") or request.headers.get("DeviceId") or UNKNOWN_DEVICE
         problem = text.problem_with_id(device_id)
         if problem:
-            return _refusal(400, f"deviceId {problem}")
+            return _turn_away(400, f"deviceId {problem}")
         if not self._origin_is_fine(request):
-            return _refusal(403, "This origin may not connect")
+            return _turn_away(403, "This origin may not connect")
         why_not = self._not_ready()
         most = self._hub.settings.max_connections
         if why_not is None and most and len(self._hub.sessions) >= most:
             why_not = "the edge is full"
         if why_not is not None:
-            return _refusal(503, f"Not now: {why_not}", {"Retry-After": "1"})
+            return _turn_away(503, f"Not now: {why_not}", {"Retry-After": "1"})
         ws = web.WebSocketResponse(
             autoping=False, autoclose=False, compress=False, max_msg_size=MAX_FRAME, decode_text=False, timeout=2.0
         )
         if not ws.can_prepare(request).ok:
-            return _refusal(400, "This address takes WebSockets only")
+            return _turn_away(400, "This address takes WebSockets only")
         ws.headers["Server"] = _SECURITY_HEADERS["Server"]
         await ws.prepare(request)
+        metrics.CONNECTS.labels("101").inc()
         transport = request.transport
         if transport is None:
             return ws  # gone already
@@ -117,6 +123,7 @@ class Edge:
     ) -> None:
         session = Session(self._hub, ws, transport, self._seed, identity, device_id, resumes=resumes)
         code = await session.run()
+        metrics.disconnected(code)
         log.debug("connection ended", close_code=code.code, reason=code.reason)
 
     async def config(self, _request: web.Request) -> web.Response:
@@ -125,10 +132,7 @@ class Edge:
 
     async def ready(self, _request: web.Request) -> web.Response:
         """200 when connections are taken; else 503 and why."""
-        why_not = self._not_ready()
-        if why_not is None:
-            return web.json_response({"status": "ready"})
-        return web.json_response({"status": "not ready", "reason": why_not}, status=503)
+        return readiness(self._not_ready(), self._health.degraded)
 
     async def dev_token(self, request: web.Request) -> web.Response:
         """Development mode only: a token for whoever one says one is."""
@@ -143,7 +147,7 @@ class Edge:
         return web.json_response({"token": token, "userId": user_id})
 
     def _not_ready(self) -> str | None:
-        return "the edge is draining" if self.draining else self._hub.presence.not_ready
+        return "the edge is draining" if self._health.draining else self._hub.presence.not_ready
 
     def _origin_is_fine(self, request: web.Request) -> bool:
         """Browsers say where a page came from: pages of strangers must not use their visitors' tokens."""
@@ -155,10 +159,6 @@ class Edge:
 
 async def _page(_request: web.Request) -> web.StreamResponse:
     return web.FileResponse(STATIC / "index.html")
-
-
-async def _alive(_request: web.Request) -> web.Response:
-    return web.json_response({"status": "alive"})
 
 
 @web.middleware
@@ -186,6 +186,12 @@ def _token(request: web.Request) -> str:
 
 def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
     return web.json_response({"status": "error", "code": status, "error": message}, status=status, headers=headers)
+
+
+def _turn_away(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    """The answer to a handshake that is refused."""
+    metrics.CONNECTS.labels(str(status)).inc()
+    return _refusal(status, message, headers)
 
 
 def _bound_kernel_buffers(transport: asyncio.Transport) -> None:

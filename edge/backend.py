@@ -29,12 +29,19 @@ class Backend:
         self._timers = timers
         self._sharing = sharing
         self._connections = connections
-        self._writes = Batcher(self._write, name="timers")
-        self._gets = Batcher(self._get, name="timers")
-        self._snapshots = Batcher(self._snapshot, name="timers", max_batch=32)
-        self._changes = Batcher(self._change, name="sharing")
-        self._registrations = Batcher(self._register, name="connections")
-        self._endings = Batcher(self._unregister, name="connections", lanes=1, max_batch=1_000, max_queue=100_000)
+        self._writes = Batcher(self._write, name="timers", metric="timer.write")
+        self._gets = Batcher(self._get, name="timers", metric="timer.get")
+        self._snapshots = Batcher(self._snapshot, name="timers", metric="timer.snapshot", max_batch=32)
+        self._changes = Batcher(self._change, name="sharing", metric="sharing.change")
+        self._registrations = Batcher(self._register, name="connections", metric="connection.register")
+        self._endings = Batcher(
+            self._unregister,
+            name="connections",
+            metric="connection.unregister",
+            lanes=1,
+            max_batch=1_000,
+            max_queue=100_000,
+        )
 
     def write(self, item: timer_pb2.WriteItem) -> asyncio.Future[timer_pb2.WriteResult]:
         """One command on a timer."""

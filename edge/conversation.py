@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from edge import errors
+from edge import errors, metrics
 from edge.auth import Unauthorized
 from edge.close_codes import CloseCode
 from edge.codec.contract import Codec, DecodeError
@@ -42,7 +42,8 @@ class Conversation:
     """The requests of one connection, answered in their order."""
 
     __slots__ = (
-        "_codec", "_hub", "_last_writes", "_places_with_timers", "_rate", "_replies", "_sequence", "_session", "_syncing",
+        "_codec", "_heard_at", "_hub", "_last_writes", "_places_with_timers", "_rate", "_replies", "_sequence",
+        "_session", "_syncing",
     )  # fmt: skip
 
     def __init__(self, session: "Session", hub: "Hub", codec: Codec) -> None:
@@ -55,6 +56,7 @@ class Conversation:
         self._places_with_timers: list[int] = []
         self._syncing = False
         self._sequence = 0
+        self._heard_at = 0.0
         self._last_writes: dict[str, asyncio.Future[timer_pb2.WriteResult]] = {}
 
     @property
@@ -76,6 +78,7 @@ class Conversation:
 
     def receive(self, data: bytes, now: float) -> None:
         """One message of the client. `now` by the monotonic clock."""
+        self._heard_at = now
         request: Request | DecodeError
         try:
             request = self._codec.decode(data)
@@ -84,24 +87,26 @@ class Conversation:
         session = self._session
         if isinstance(request, Acknowledge) and session.acks_due > 0:
             session.acks_due -= 1  # we asked for it, so it does not count
+            metrics.acknowledged(request.message_id)
             return
         if not self.admits(now, None if isinstance(request, Acknowledge) else request):
             return
         if isinstance(request, Acknowledge):
             return
         if isinstance(request, DecodeError):
-            self.refuse(request, request.message_id)
+            self.refuse(request, request.message_id, "invalid")
         elif time.time() >= session.expires_at and not isinstance(request, Authenticate):
-            self.refuse(ClientError(401, "The token has expired"), request.message_id)
+            self.refuse(ClientError(401, "The token has expired"), request.message_id, request.kind)
             session.close_soon(CloseCode.TOKEN_EXPIRED)
         else:
             self._handle(request)
 
     def receive_binary(self, now: float) -> None:
         """One binary message."""
+        self._heard_at = now
         error = DecodeError(400, "Binary messages are not supported")
         if self.admits(now, error):
-            self.refuse(error, None)
+            self.refuse(error, None, "invalid")
 
     def admits(self, now: float, request: "Request | DecodeError | None" = None) -> bool:
         """Whether the rate of the connection's frames is within its limit. If not, the request (if any) is refused, or the
@@ -114,39 +119,41 @@ class Conversation:
             return False
         if wait and request is not None:
             refusal = ClientError(429, "Too many messages", retry_after_ms=max(round(wait * 1_000), 1))
-            self.refuse(refusal, request.message_id)
+            self.refuse(refusal, request.message_id, "invalid" if isinstance(request, DecodeError) else request.kind)
         return not wait
 
-    def refuse(self, error: ClientError, message_id: str | None) -> None:
+    def refuse(self, error: ClientError, message_id: str | None, kind: str) -> None:
         """Answers a message with an error."""
-        self._answer(self._expect(message_id), self._codec.error(error, message_id))
+        reply = self._expect(message_id, kind)
+        self._answer(reply, self._codec.error(error, message_id), outcome=str(error.code))
 
     def _handle(self, request: Request) -> None:
         if isinstance(request, Write):
             self._write(request)
         elif isinstance(request, Ping):
             pong = self._codec.pong(request.timestamp, now_us(), request.message_id)
-            self._answer(self._expect(request.message_id), pong)
+            self._answer(self._expect(request.message_id, request.kind), pong)
         elif isinstance(request, Share):
-            action = "share.add" if request.add else "share.remove"
-            reply = self._expect(request.message_id, request.traceparent, action, request.timer_id)
+            reply = self._expect(request.message_id, request.kind, request.traceparent, request.timer_id)
             self._answer_with(reply, lambda: self._share(request, reply))
         elif isinstance(request, Sync):
             if self._syncing or self.snapshot_waits():
                 # A snapshot may be large: one at a time.
-                self.refuse(ClientError(429, "One sync at a time", retry_after_ms=1_000), request.message_id)
+                refusal = ClientError(429, "One sync at a time", retry_after_ms=1_000)
+                self.refuse(refusal, request.message_id, request.kind)
                 return
             self._syncing = True
-            self._answer_with(self._expect(request.message_id), lambda: self._sync(request), has_timers=True)
+            reply = self._expect(request.message_id, request.kind)
+            self._answer_with(reply, lambda: self._sync(request), has_timers=True)
         elif isinstance(request, Authenticate):
-            self._answer_with(self._expect(request.message_id), lambda: self._authenticate(request))
+            reply = self._expect(request.message_id, request.kind)
+            self._answer_with(reply, lambda: self._authenticate(request))
 
     # --- what takes a call ----------------------------------------------------------------------------------------------
 
     def _write(self, request: Write) -> None:
         item = request.item
-        action = f"timer.{item.WhichOneof('command')}"
-        reply = self._expect(request.message_id, request.traceparent, action, item.timer_id)
+        reply = self._expect(request.message_id, request.kind, request.traceparent, item.timer_id)
         self._sequence += 1
         item.operation_id = self._operation_id(request)  # of the item as the client sent it
         item.origin.CopyFrom(self._origin())
@@ -246,16 +253,17 @@ class Conversation:
 
     # --- replies --------------------------------------------------------------------------------------------------------
 
-    def _expect(self, message_id: str | None, traceparent: str = "", action: str = "", timer_id: str = "") -> Reply:
-        telemetry = self._hub.telemetry
-        if not telemetry.enabled:
-            return self._replies.expect(message_id, NO_SPAN)
-        attributes = {"bubble.action": action, "bubble.timer.id": timer_id, "enduser.id": self._session.user_id}
-        return self._replies.expect(
-            message_id, telemetry.begin("ws.receive", client_parent=traceparent, attributes=attributes)
-        )
+    def _expect(self, message_id: str | None, kind: str, traceparent: str = "", timer_id: str = "") -> Reply:
+        span, telemetry = NO_SPAN, self._hub.telemetry
+        if telemetry.enabled:
+            attributes = {"bubble.action": kind, "bubble.timer.id": timer_id, "enduser.id": self._session.user_id}
+            span = telemetry.begin("ws.receive", client_parent=traceparent, attributes=attributes)
+        reply = self._replies.expect(message_id, span)
+        reply.kind, reply.asked_at = kind, self._heard_at
+        return reply
 
-    def _answer(self, reply: Reply, message: bytes, *, has_timers: bool = False) -> None:
+    def _answer(self, reply: Reply, message: bytes, *, has_timers: bool = False, outcome: str = "processed") -> None:
+        metrics.MESSAGES.labels(reply.kind, outcome).observe(time.monotonic() - reply.asked_at)
         self._replies.answer(reply, text_frame(message), has_timers=has_timers)
 
     def _answer_with(self, reply: Reply, work: Callable[[], Awaitable[bytes]], *, has_timers: bool = False) -> None:
@@ -288,6 +296,7 @@ class Conversation:
             reply,
             self._codec.error(refusal, reply.message_id, timer_id=timer_id, current=current, trace_id=trace_id),
             has_timers=current is not None,
+            outcome=str(refusal.code),
         )
 
 

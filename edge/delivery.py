@@ -1,13 +1,14 @@
 """From the connection service's instructions to the mailboxes of sessions."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
 
+from edge import metrics
 from edge.backend import Backend
-from edge.knowledge import TimerState
+from edge.knowledge import TimerState, Verdict
 from edge.session import Session
 from edge.sessions import Sessions
 from proto.connection.v1 import connection_pb2
@@ -23,6 +24,7 @@ log = logs.get(__name__)
 MAX_LOADING = 10_000
 """Timers that may be waited for at once. Sessions beyond that are closed and catch up when they reconnect."""
 
+_SEND = Verdict.SEND  # looked up once: this is where every delivery passes
 _RETRY = 0.5  # seconds between two attempts to load a timer while the services are away
 
 
@@ -36,11 +38,18 @@ class Delivery:
         self._wanted: dict[str, set[Session]] = {}
         self._loading: set[asyncio.Task[None]] = set()
 
+    @property
+    def loading(self) -> int:
+        """How many timers are waited for."""
+        return len(self._wanted)
+
     def deliver(self, batch: connection_pb2.DeliveryBatch) -> None:
         """Puts a batch into the mailboxes. When this returns, the batch may be acknowledged: what a session can't be given
         from the event alone is loaded until it succeeds.
         """
         server_time_us = now_us()
+        deliveries = 0
+        committed_at_us = []
         for delivery in batch.deliveries:
             event = delivery.event
             sessions = [
@@ -55,9 +64,16 @@ class Delivery:
             ):
                 if event.HasField("timer_changed"):
                     view = event_pb2.TimerView(timer=event.timer_changed.timer, audience=event.audience)
-                    self._offer(TimerState(view, event.event_id, server_time_us), sessions)
+                    sent = self._offer(TimerState(view, event.event_id, server_time_us), sessions)
+                    if sent:  # a repetition that everybody has already would tell of its first delivery's age
+                        deliveries += sent
+                        committed_at_us.append(event.committed_at_us)
                 elif event.HasField("audience_changed"):
                     self._offer_audience(event, sessions, server_time_us)
+        if deliveries:
+            metrics.DELIVERIES.inc(deliveries)
+            # The mailboxes are emptied at the end of this turn of the loop; this comes right after.
+            asyncio.get_running_loop().call_soon(_count_written, committed_at_us)
 
     def load(self, timer_id: str, sessions: Iterable[Session]) -> None:
         """Reads a timer as it is now, or later, and offers it to the sessions; repeats that until it succeeds."""
@@ -80,10 +96,15 @@ class Delivery:
             task.cancel()
         await asyncio.gather(*self._loading, return_exceptions=True)
 
-    def _offer(self, state: TimerState, sessions: Iterable[Session]) -> None:
-        in_need = [session for session in sessions if not session.offer(state)]
-        if in_need:
-            self.load(state.timer_id, in_need)
+    def _offer(self, state: TimerState, sessions: Sequence[Session]) -> int:
+        """Offers a state to sessions; returns to how many of them it was sent."""
+        verdicts = [session.offer(state) for session in sessions]
+        sent = verdicts.count(_SEND)
+        if sent < len(verdicts):
+            in_need = [each for each, verdict in zip(sessions, verdicts, strict=True) if verdict is Verdict.LOAD]
+            if in_need:
+                self.load(state.timer_id, in_need)
+        return sent
 
     def _offer_audience(self, event: event_pb2.Event, sessions: Iterable[Session], server_time_us: int) -> None:
         change, audience = event.audience_changed, event.audience
@@ -117,9 +138,15 @@ class Delivery:
                 view = result.view
                 name = event_id(timer_id, view.timer.version, view.audience.version)
                 state = TimerState(view, name, now_us())
-                for session in sessions:
-                    session.offer_loaded(state)
+                verdicts = [session.offer_loaded(state) for session in sessions]
+                metrics.DELIVERIES.inc(len(verdicts) - verdicts.count(Verdict.SKIP) - verdicts.count(Verdict.WAIT))
         del self._wanted[timer_id]
+
+
+def _count_written(committed_at_us: Sequence[int]) -> None:
+    now = now_us()
+    for moment in committed_at_us:
+        metrics.written(moment, now)
 
 
 @contextmanager

@@ -34,8 +34,8 @@ class Mailbox:
         self.size += len(frame)
         return self._next_reply
 
-    def put_state(self, timer_id: str, frame: bytes) -> None:
-        """Adds a timer's state behind all others, and removes an older one that still waits.
+    def put_state(self, timer_id: str, frame: bytes) -> bool:
+        """Adds a timer's state behind all others, and removes an older one that still waits. Returns whether there was one.
 
         Behind, not in its place: a snapshot that waits between the two must not be read after the newer state.
         """
@@ -45,6 +45,7 @@ class Mailbox:
             self.conflated += 1
         self._frames[timer_id] = frame
         self.size += len(frame)
+        return older is not None
 
     def drop(self, timer_id: str) -> None:
         """Removes a timer's waiting state, if any."""

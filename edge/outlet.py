@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from edge import metrics
 from edge.frames import PING, close_frame
 from edge.mailbox import Mailbox
 
@@ -40,6 +41,11 @@ class Outlet:
         self.over_since: float | None = None
         """Since when, by the monotonic clock, more waits than may; None when it does not."""
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait."""
+        return self._mailbox.size
+
     def send(self, frame: bytes) -> int:
         """Adds a frame that must not be left out; returns its place, for `waits`."""
         place = self._mailbox.put(frame)
@@ -48,7 +54,8 @@ class Outlet:
 
     def send_state(self, timer_id: str, frame: bytes) -> None:
         """Adds a timer's state; an older one that waits is not sent any more."""
-        self._mailbox.put_state(timer_id, frame)
+        if self._mailbox.put_state(timer_id, frame):
+            metrics.CONFLATED.inc()
         self._mark()
 
     def drop_state(self, timer_id: str) -> None:

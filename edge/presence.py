@@ -4,18 +4,19 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any
 
 import grpc
 
+from edge import metrics
 from edge.attach import Deliver, ReplicaStream
 from edge.backend import Backend
 from edge.errors import ClientError
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import logs
 from runtime.clock import now_us
-from runtime.errors import BubbleError, brief
+from runtime.errors import BubbleError, Unavailable, brief
 from runtime.grpc_client import CALL_DEADLINE, split_address
 
 log = logs.get(__name__)
@@ -71,6 +72,16 @@ class Presence:
         if not any(stream.attached for stream in self._streams.values()):
             return "not attached to any connection service"
         return None
+
+    @property
+    def streams(self) -> Collection[ReplicaStream]:
+        """The streams to all replicas that were found."""
+        return self._streams.values()
+
+    async def check(self) -> None:
+        """Raises Unavailable when no connection can be served."""
+        if self.not_ready is not None:
+            raise Unavailable(self.not_ready)
 
     async def run(self) -> None:
         """Holds a lease and keeps the streams up, until cancelled."""
@@ -187,6 +198,7 @@ class Presence:
         """Events may have passed us by: every connection must start anew, under a new id of this edge."""
         if not self._lost.is_set():
             log.error("lease lost", edge_id=self.edge_id)
+            metrics.LEASES_LOST.inc()
             self._ready_at = float("inf")
             self._lost.set()
             self._on_lease_lost()

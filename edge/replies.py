@@ -8,13 +8,15 @@ from runtime.telemetry import Span
 class Reply:
     """A request's place in the order. `frame` is None while the request is under way."""
 
-    __slots__ = ("frame", "has_timers", "message_id", "span")
+    __slots__ = ("asked_at", "frame", "has_timers", "kind", "message_id", "span")
 
     def __init__(self, message_id: str | None, span: Span) -> None:
         self.message_id = message_id
         self.span = span
         self.frame: bytes | None = None
         self.has_timers = False
+        self.kind = ""
+        self.asked_at = 0.0
 
 
 class Replies:

@@ -1,6 +1,6 @@
 """What clients ask for, whatever dialect they speak."""
 
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,11 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str | None = None
     traceparent: str = ""
 
+    @property
+    def kind(self) -> str:
+        """What is asked for, as metrics and traces name it."""
+        return f"timer.{self.item.WhichOneof('command')}"
+
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
     """Adding (`add`) or removing (not `add`) a member."""
@@ -26,10 +31,16 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str | None = None
     traceparent: str = ""
 
+    @property
+    def kind(self) -> str:
+        """What is asked for, as metrics and traces name it."""
+        return "share.add" if self.add else "share.remove"
+
 
 class Sync(msgspec.Struct, frozen=True, kw_only=True):
     """What the client knows, by timer id; it wants what is different. Without audience versions: None."""
 
+    kind: ClassVar[str] = "sync"
     versions: dict[str, int]
     audience_versions: dict[str, int] | None = None
     message_id: str | None = None
@@ -38,6 +49,7 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True):
 class Ping(msgspec.Struct, frozen=True, kw_only=True):
     """A sign of life. `timestamp` is JSON, to be sent back as it came; empty when there was none."""
 
+    kind: ClassVar[str] = "ping"
     timestamp: bytes = b""
     message_id: str | None = None
 
@@ -45,12 +57,14 @@ class Ping(msgspec.Struct, frozen=True, kw_only=True):
 class Acknowledge(msgspec.Struct, frozen=True, kw_only=True):
     """The client has shown the delivery of this id."""
 
+    kind: ClassVar[str] = "ack"
     message_id: str | None = None
 
 
 class Authenticate(msgspec.Struct, frozen=True, kw_only=True):
     """A new token for this connection."""
 
+    kind: ClassVar[str] = "auth"
     token: str
     message_id: str | None = None
 

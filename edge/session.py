@@ -148,27 +148,28 @@ class Session:
 
     # --- being delivered to -------------------------------------------------------------------------------------------
 
-    def offer(self, state: TimerState) -> bool:
-        """A timer's state that came with an event. False: it must be loaded and offered again."""
+    def offer(self, state: TimerState) -> Verdict:
+        """A timer's state that came with an event. LOAD: it must be loaded and offered again. Else it was dealt with."""
         try:
             verdict = self.knowledge.offer(state)
         except TooMuchStaged:
             self.give_up()
-            return True
+            return Verdict.SKIP
         if verdict is Verdict.SEND:
             self.send_state(state.timer_id, state.frame(self._codec))
-        return verdict is not Verdict.LOAD
+        return verdict
 
-    def offer_loaded(self, state: TimerState) -> None:
-        """A timer's state that was read for this session."""
+    def offer_loaded(self, state: TimerState) -> Verdict:
+        """A timer's state that was read for this session; returns what was done with it."""
         try:
             verdict = self.knowledge.offer_loaded(state)
         except TooMuchStaged:
             self.give_up()
-            return
+            return Verdict.SKIP
         if verdict in (Verdict.SEND, Verdict.SEND_AS_SHARE):
             frame = state.frame(self._codec, as_share=verdict is Verdict.SEND_AS_SHARE)
             self.send_state(state.timer_id, frame)
+        return verdict
 
     def revoke(self, timer_id: str, audience_version: int, event_id: str, server_time_us: int) -> None:
         """The user may not see a timer any longer: nothing of it is sent from here on, and the client is told."""
@@ -266,7 +267,7 @@ class Session:
 
     def _offer_again(self, states: list[TimerState]) -> None:
         for state in states:
-            if not self.offer(state):
+            if self.offer(state) is Verdict.LOAD:
                 self._hub.delivery.load(state.timer_id, [self])
 
     # --- reading ------------------------------------------------------------------------------------------------------

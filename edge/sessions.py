@@ -33,6 +33,11 @@ class Sessions:
     def __iter__(self) -> "Iterator[Session]":
         return iter(list(self._all))
 
+    @property
+    def congested(self) -> int:
+        """How many sockets take no more bytes."""
+        return len(self._congested)
+
     def get(self, connection_id: str) -> "Session | None":
         """The session of a connection, while it is open."""
         return self._by_id.get(connection_id)

@@ -12,10 +12,30 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from prometheus_client import Counter, Gauge
+
 from runtime.errors import Overloaded, may_be_one_items_fault
+from runtime.metrics import LATENCIES, SIZES, Histogram
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+QUEUE = Gauge("bubble_queue_items", "Items that wait, those under way not counted", ["queue"])
+QUEUE_LIMIT = Gauge("bubble_queue_limit_items", "How many items may wait", ["queue"])
+REFUSED = Counter("bubble_queue_refused", "Items refused because too many waited, or for too long", ["queue"])
+BATCH = Histogram("bubble_batch_items", "Items that shared a call", ["batcher"], buckets=SIZES)
+WAIT = Histogram(
+    "bubble_batch_wait_seconds",
+    "How long the first item of a batch waited for its call",
+    ["batcher"],
+    buckets=LATENCIES,
+)
+CALL = Histogram(
+    "bubble_batch_call_seconds",
+    "How long calls of batches took as their caller sees it, by outcome (ok or failed)",
+    ["batcher", "outcome"],
+    buckets=LATENCIES,
+)
 
 Send = Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]
 
@@ -26,7 +46,8 @@ class Batcher(Generic[Item, Result]):
     `send` gets 1 to `max_batch` items and returns one result per item, in order; what it raises, every item of the
     batch raises. At most `lanes` calls are in flight, at most `max_queue` items wait, and none for more than `max_wait`
     seconds (then it raises Overloaded, and was not sent). A batch that fails as a whole, because it is too large or
-    because of one item in it, is sent again in halves: nobody's item fails for another's.
+    because of one item in it, is sent again in halves: nobody's item fails for another's. `name` is for those whose item
+    is refused, `metric` for the labels of the metrics.
     """
 
     def __init__(
@@ -34,6 +55,7 @@ class Batcher(Generic[Item, Result]):
         send: Send[Item, Result],
         *,
         name: str,
+        metric: str = "",
         lanes: int = 2,
         max_batch: int = 128,
         max_queue: int = 10_000,
@@ -48,6 +70,12 @@ class Batcher(Generic[Item, Result]):
         self._closed = False
         self._queues: list[deque[tuple[Item, asyncio.Future[Result], float]]] = [deque() for _ in range(lanes)]
         self._workers: list[asyncio.Task[None] | None] = [None] * lanes
+        label = metric or name
+        QUEUE.labels(label).set_function(lambda: self._waiting)
+        QUEUE_LIMIT.labels(label).set(max_queue)
+        self._refused = REFUSED.labels(label)
+        self._sizes, self._waits = BATCH.labels(label), WAIT.labels(label)
+        self._ok, self._failed = CALL.labels(label, "ok"), CALL.labels(label, "failed")
 
     def submit(self, item: Item, key: str) -> asyncio.Future[Result]:
         """Queues one item; the future gets its result.
@@ -58,6 +86,7 @@ class Batcher(Generic[Item, Result]):
         if self._closed:
             raise Overloaded(f"{self._name} is shutting down")
         if self._waiting >= self._max_queue:
+            self._refused.inc()
             raise Overloaded(f"Too much is under way for {self._name}")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         lane = hash(key) % len(self._queues)
@@ -86,21 +115,27 @@ class Batcher(Generic[Item, Result]):
         try:
             while queue:
                 batch: list[tuple[Item, asyncio.Future[Result]]] = []
-                oldest = time.monotonic() - self._max_wait
+                now = first_at = time.monotonic()
+                oldest = now - self._max_wait
                 while queue and len(batch) < self._max_batch:
                     item, future, submitted_at = queue.popleft()
                     self._waiting -= 1
                     if submitted_at >= oldest:
                         batch.append((item, future))
+                        first_at = min(first_at, submitted_at)
                     elif not future.done():
+                        self._refused.inc()
                         future.set_exception(Overloaded(f"Too much is under way for {self._name}"))
                 if batch:
+                    self._sizes.observe(len(batch))
+                    self._waits.observe(now - first_at)
                     await self._call(batch)
         finally:
             # No await since the loop saw an empty queue: a later submit starts a new worker.
             self._workers[lane] = None
 
     async def _call(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        began = time.monotonic()
         try:
             results = await self._send([item for item, _ in batch])
             if len(results) != len(batch):
@@ -110,6 +145,7 @@ class Batcher(Generic[Item, Result]):
                 future.cancel()
             raise
         except Exception as error:  # whatever it is, it belongs to those who wait for it
+            self._failed.observe(time.monotonic() - began)
             if len(batch) > 1 and may_be_one_items_fault(error):
                 middle = len(batch) // 2
                 await self._call(batch[:middle])
@@ -119,6 +155,7 @@ class Batcher(Generic[Item, Result]):
                 if not future.done():
                     future.set_exception(error)
             return
+        self._ok.observe(time.monotonic() - began)
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
                 future.set_result(result)

@@ -1,6 +1,7 @@
 """The gRPC server of every service: health that tells the truth, reflection, errors, keepalive, drain."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -13,14 +14,17 @@ from grpc_reflection.v1alpha import reflection
 from runtime import logs
 from runtime.errors import BubbleError, brief
 from runtime.grpc_client import MESSAGE_LIMIT
+from runtime.health import CHECK_INTERVAL, Check
+from runtime.metrics import LATENCIES, Histogram
 
 log = logs.get(__name__)
 
-HealthCheck = Callable[[], Awaitable[None]]
-"""Returns when what it checks is fine, raises when it is not."""
-
-CHECK_INTERVAL = 1.0
-"""Seconds between two health checks, and the most one may take."""
+CALLS = Histogram(
+    "bubble_grpc_server_seconds",
+    "How long unary calls took, by method and status (as gRPC names it; CANCELLED: the caller did not wait)",
+    ["method", "status"],
+    buckets=LATENCIES,
+)
 
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server beside the first
@@ -57,7 +61,7 @@ class GrpcServer:
         for name in ("", self._service):
             await self._health.set(name, _SERVING if serving else _NOT_SERVING)
 
-    async def watch(self, check: HealthCheck) -> None:
+    async def watch(self, check: Check) -> None:
         """Keeps the health answer true. Runs until it is cancelled."""
         while True:
             try:
@@ -82,7 +86,7 @@ async def serve(
     *,
     host: str,
     port: int,
-    check: HealthCheck,
+    check: Check,
     drain_seconds: float,
 ) -> AsyncIterator[GrpcServer]:
     """Runs a server for `service` (its full name) for the length of the context.
@@ -127,12 +131,22 @@ class _ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
             return handler
         if handler.unary_unary is not None:
             unary: Any = handler.unary_unary
+            label = ".".join(method.split(".")[-1].split("/"))  # /bubble.timer.v1.TimerService/Write
+            succeeded = CALLS.labels(label, "OK")
 
             async def answer(request: Any, context: Context) -> Any:
+                began = time.monotonic()
                 try:
-                    return await unary(request, context)
+                    response = await unary(request, context)
+                except asyncio.CancelledError:
+                    CALLS.labels(label, "CANCELLED").observe(time.monotonic() - began)
+                    raise
                 except Exception as error:  # mapped, and logged whole when it is not ours
+                    CALLS.labels(label, _status_of(error).name).observe(time.monotonic() - began)
                     await _abort(context, method, error)
+                else:
+                    succeeded.observe(time.monotonic() - began)
+                    return response
 
             return grpc.unary_unary_rpc_method_handler(
                 answer, handler.request_deserializer, handler.response_serializer
@@ -151,18 +165,26 @@ class _ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
         )
 
 
+def _status_of(error: Exception) -> grpc.StatusCode:
+    """The status that a caller gets for what a handler raised."""
+    if isinstance(error, BubbleError):
+        return error.status
+    if isinstance(error, grpc.aio.AioRpcError):
+        # A service behind this one failed: its callers may try again, as they would with that one.
+        passed_on = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
+        return error.code() if error.code() in passed_on else grpc.StatusCode.UNAVAILABLE
+    return grpc.StatusCode.INTERNAL
+
+
 async def _abort(context: Context, method: str, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, BubbleError):
         if error.status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL):
             log.warning("call failed", method=method, error=error.message)
-        await context.abort(error.status, error.message)
+        await context.abort(_status_of(error), error.message)
     if isinstance(error, grpc.aio.AioRpcError):
-        # A service behind this one failed: its callers may try again, as they would with that one.
         log.warning("call failed behind", method=method, code=error.code().name, details=error.details())
-        passed_on = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
-        status = error.code() if error.code() in passed_on else grpc.StatusCode.UNAVAILABLE
-        await context.abort(status, "A service behind this one can't be reached or is overloaded")
+        await context.abort(_status_of(error), "A service behind this one can't be reached or is overloaded")
     log.error("call crashed", method=method, exc_info=error)
-    await context.abort(grpc.StatusCode.INTERNAL, "Internal server error")
+    await context.abort(_status_of(error), "Internal server error")

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import uvloop
 from pydantic import ValidationError
 
-from runtime import logs, telemetry
+from runtime import logs, metrics, telemetry
 from runtime.errors import brief
-from runtime.settings import ProcessSettings, describe
+from runtime.settings import ProcessSettings, ServiceSettings, describe
 from runtime.telemetry import Telemetry
+from runtime.version import VERSION
 
 log = logs.get(__name__)
 
@@ -33,6 +34,9 @@ def run(service: str, settings_class: type[Settings], main: Main[Settings]) -> N
         sys.exit(2)
     _take_all_file_descriptors()
     logs.configure(service, level=settings.log_level, readable=settings.dev)
+    store = settings.store if isinstance(settings, ServiceSettings) else ""
+    metrics.describe_process(service, build=settings.build, store=store)
+    log.info("starting", version=VERSION, build=settings.build, store=store)
     tracing = telemetry.configure(service, settings.otlp_endpoint)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -60,7 +64,8 @@ async def _until_signal(settings: Settings, tracing: Telemetry, main: Main[Setti
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await main(settings, tracing, stop)
+    async with background(metrics.watch_loop()):
+        await main(settings, tracing, stop)
 
 
 @asynccontextmanager

@@ -13,15 +13,17 @@ replicas may differ by minutes.
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
+from prometheus_client import Counter, Gauge
 
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import logs
-from runtime.batcher import Batcher
+from runtime.batcher import QUEUE, QUEUE_LIMIT, Batcher
 from runtime.errors import BubbleError, brief, may_be_one_items_fault
 from runtime.grpc_client import CALL_DEADLINE
+from runtime.metrics import CONVERGENCE
 from runtime.telemetry import Telemetry
 
 log = logs.get(__name__)
@@ -42,6 +44,21 @@ SWEEP_PAGE = 500
 SWEEP_PAGES = 20
 BATCH = 128
 LANES = 2
+
+
+EVENTS = Counter(
+    "bubble_outbox_events",
+    "Attempts to deliver a change: by the relay (first) or by the sweeper (repeat), and what became of it (delivered, or "
+    "pending: an edge has not taken it over, or the call failed)",
+    ["attempt", "outcome"],
+)
+FAILED = Counter("bubble_outbox_failed_calls", "Calls of the connection service that failed, or could not be made")
+PENDING = Gauge("bubble_outbox_pending_items", "Changes that were not delivered at the last look of the sweeper")
+PENDING_AGE = Gauge(
+    "bubble_outbox_pending_age_seconds",
+    "For how long the oldest of them has been so: since its commit, or since this process first saw it",
+)
+SWEEPS = Counter("bubble_outbox_sweeps", "Looks of the sweeper, by outcome (ok or failed)", ["outcome"])
 
 
 class Marked(NamedTuple):
@@ -73,8 +90,12 @@ class Outbox(Protocol[Change]):
         """Removes the markers of delivered changes, each only where the version is still the same."""
 
 
+_Waiting: TypeAlias = tuple[Change, float]  # and since when it is known, by the loop's clock
+
+
 class _Attempt(NamedTuple):
     version: int
+    since: float
     due: float
     backoff: float
 
@@ -93,21 +114,30 @@ class Relay(Generic[Change]):
         self._outbox = outbox
         self._connections = connections
         self._telemetry = telemetry
-        self._waiting: dict[str, Change] = {}
+        self._waiting: dict[str, _Waiting[Change]] = {}
         self._wake = asyncio.Event()
         self._in_flight = 0
         self._attempts: dict[str, _Attempt] = {}
-        self._clearing: Batcher[Change, None] = Batcher(self._clear, name="the outbox", lanes=1, max_batch=1_000)
+        self._clearing: Batcher[Change, None] = Batcher(
+            self._clear, name="the outbox", metric="outbox.clear", lanes=1, max_batch=1_000
+        )
+        self._taken_over = CONVERGENCE.labels("taken_over")
+        QUEUE.labels("outbox").set_function(lambda: len(self._waiting))
+        QUEUE_LIMIT.labels("outbox").set(MAX_WAITING)
+        PENDING.set(0)
+        PENDING_AGE.set(0)
 
     def offer(self, change: Change) -> None:
         """Delivers a committed change soon. Never blocks and never fails: the marker is there."""
         marker = self._outbox.marker(change)
         waiting = self._waiting.get(marker.timer_id)
-        if waiting is not None and self._outbox.marker(waiting).version >= marker.version:
+        if waiting is not None and self._outbox.marker(waiting[0]).version >= marker.version:
             return
         if waiting is None and len(self._waiting) >= MAX_WAITING:
             return
-        self._waiting[marker.timer_id] = change
+        # Who waited for the older state waits for this one: the age is that of the older one.
+        since = asyncio.get_running_loop().time() if waiting is None else waiting[1]
+        self._waiting[marker.timer_id] = (change, since)
         self._wake.set()
 
     async def run(self) -> None:
@@ -135,7 +165,7 @@ class Relay(Generic[Change]):
             if not self._waiting:
                 self._wake.clear()
             if batch:
-                await self._deliver(batch)
+                await self._deliver_first(batch)
 
     async def _deliver(self, changes: Sequence[Change]) -> list[bool]:
         self._in_flight += len(changes)
@@ -155,6 +185,7 @@ class Relay(Generic[Change]):
                 return [*await self._deliver(changes[:middle]), *await self._deliver(changes[middle:])]
             reason = brief(error)
             log.warning("delivery failed, the sweeper will repeat it", changes=len(changes), error=reason)
+            FAILED.inc()
             return [False] * len(changes)
         finally:
             self._in_flight -= len(changes)
@@ -162,6 +193,31 @@ class Relay(Generic[Change]):
             if done:
                 self._clear_soon(change)
         return delivered
+
+    async def _deliver_first(self, batch: Sequence[_Waiting[Change]]) -> None:
+        """Delivers what was offered. Of what fails, the sweeper is told since when it is known."""
+        done = await self._deliver([change for change, _ in batch])
+        self._count("first", batch, done)
+        if all(done):
+            return
+        now = asyncio.get_running_loop().time()
+        for (change, since), delivered in zip(batch, done, strict=True):
+            if not delivered and len(self._attempts) < MAX_WAITING:
+                marker = self._outbox.marker(change)
+                self._attempts[marker.timer_id] = _Attempt(marker.version, since, now + GRACE, SWEEP_INTERVAL / 2)
+
+    async def _deliver_again(self, batch: Sequence[_Waiting[Change]]) -> None:
+        """Delivers what the sweeper found."""
+        done = await self._deliver([change for change, _ in batch])
+        self._count("repeat", batch, done)
+
+    def _count(self, attempt: str, batch: Sequence[_Waiting[Change]], done: Sequence[bool]) -> None:
+        EVENTS.labels(attempt, "delivered").inc(sum(done))
+        EVENTS.labels(attempt, "pending").inc(len(done) - sum(done))
+        now = asyncio.get_running_loop().time()
+        for (_, since), delivered in zip(batch, done, strict=True):
+            if delivered:
+                self._taken_over.observe(now - since)
 
     def _clear_soon(self, change: Change) -> None:
         try:
@@ -184,7 +240,10 @@ class Relay(Generic[Change]):
             try:
                 await self.sweep()
             except (grpc.aio.AioRpcError, BubbleError) as error:
+                SWEEPS.labels("failed").inc()
                 log.warning("sweep failed", error=brief(error))
+            else:
+                SWEEPS.labels("ok").inc()
 
     async def sweep(self) -> None:
         """Looks at the markers once and delivers again what is due. Raises Unavailable."""
@@ -193,24 +252,29 @@ class Relay(Generic[Change]):
         after = (0, "")
         for _ in range(SWEEP_PAGES):
             page = await self._outbox.list_pending(SWEEP_PAGE, after)
-            due = []
+            due: list[_Waiting[Change]] = []
             for change in page:
                 marker = self._outbox.marker(change)
                 attempt = self._attempts.get(marker.timer_id)
                 if attempt is None or attempt.version != marker.version:
-                    attempt = _Attempt(marker.version, now + GRACE, SWEEP_INTERVAL / 2)
+                    attempt = _Attempt(marker.version, now, now + GRACE, SWEEP_INTERVAL / 2)
                 elif attempt.due <= now:
-                    due.append(change)
+                    due.append((change, attempt.since))
                     backoff = min(attempt.backoff * 2, LONGEST_BACKOFF)
-                    attempt = _Attempt(marker.version, now + backoff, backoff)
+                    attempt = _Attempt(marker.version, attempt.since, now + backoff, backoff)
                 seen[marker.timer_id] = attempt
             for start in range(0, len(due), BATCH):
-                await self._deliver(due[start : start + BATCH])
+                await self._deliver_again(due[start : start + BATCH])
             if len(page) < SWEEP_PAGE:
                 break
             last = self._outbox.marker(page[-1])
             after = (last.since_us, last.timer_id)
         self._attempts = seen
+        PENDING.set(len(seen))
+        oldest = min((attempt.since for attempt in seen.values()), default=None)
+        clock = asyncio.get_running_loop().time
+        # As of the moment it is asked for: it goes on rising while no sweep comes to its end.
+        PENDING_AGE.set_function(lambda: clock() - oldest if oldest is not None else 0.0)
 
 
 def _ignore_failure(future: "asyncio.Future[None]") -> None:

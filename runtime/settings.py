@@ -48,6 +48,13 @@ class ProcessSettings(BaseSettings):
         description="where traces are sent (OTLP over gRPC), such as `http://localhost:4317`; unset = tracing is off",
     )
 
+    build: str = Field(
+        "",
+        max_length=100,
+        validation_alias="BUBBLE_BUILD",
+        description="what was built, such as a git commit: told in metrics, the log and `doctor` beside the version",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from proto.connection.v1 import connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from runtime.grpc_client import open_channel
 from runtime.grpc_server import serve
+from runtime.health import Health, service_check
 from runtime.lifecycle import background, run
+from runtime.metrics_server import serve_metrics
 from runtime.outbox import Relay
 from runtime.telemetry import Telemetry
 from sharing_service.config import SharingSettings
@@ -22,6 +24,8 @@ async def main(settings: SharingSettings, telemetry: Telemetry, stop: asyncio.Ev
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         channel = await stack.enter_async_context(open_channel(settings.connection_address))
+        health = Health(needs={"database": store.check}, uses={"connection": service_check(channel)})
+        await stack.enter_async_context(serve_metrics(health, host=settings.host, port=settings.metrics_port))
         relay = Relay(ShareOutbox(store), connection_pb2_grpc.ConnectionServiceStub(channel), telemetry)
         await stack.enter_async_context(background(relay.run()))
         stack.push_async_callback(relay.drain, settings.drain_seconds / 2)
@@ -38,11 +42,12 @@ async def main(settings: SharingSettings, telemetry: Telemetry, stop: asyncio.Ev
                 lambda server: sharing_pb2_grpc.add_SharingServiceServicer_to_server(servicer, server),
                 host=settings.host,
                 port=settings.port,
-                check=store.ping,
+                check=health.check,
                 drain_seconds=settings.drain_seconds / 2,
             )
         )
         await stop.wait()
+        health.drain()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,13 @@ class SharingSettings(ServiceSettings):
     port: int = Field(
         50052, ge=0, lt=65_536, validation_alias="BUBBLE_SHARING_PORT", description="gRPC port; 0 = any free one"
     )
+    metrics_port: int = Field(
+        9052,
+        ge=0,
+        lt=65_536,
+        validation_alias="BUBBLE_SHARING_METRICS_PORT",
+        description="HTTP port of `/metrics`, `/healthz` and `/readyz`; 0 = any free one",
+    )
     connection_address: str = Field(
         "127.0.0.1:50053",
         validation_alias="BUBBLE_CONNECTION_ADDRESS",

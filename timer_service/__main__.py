@@ -8,7 +8,9 @@ from proto.sharing.v1 import sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
 from runtime.grpc_client import open_channel
 from runtime.grpc_server import serve
+from runtime.health import Health, service_check
 from runtime.lifecycle import background, forever, run
+from runtime.metrics_server import serve_metrics
 from runtime.outbox import Relay
 from runtime.telemetry import Telemetry
 from timer_service.config import TimerSettings
@@ -27,6 +29,11 @@ async def main(settings: TimerSettings, telemetry: Telemetry, stop: asyncio.Even
             await stack.enter_async_context(open_channel(address))
             for address in (settings.sharing_address, settings.connection_address)
         ]
+        health = Health(
+            needs={"database": store.check},
+            uses={"sharing": service_check(channels[0]), "connection": service_check(channels[1])},
+        )
+        await stack.enter_async_context(serve_metrics(health, host=settings.host, port=settings.metrics_port))
         sharing = sharing_pb2_grpc.SharingServiceStub(channels[0])
         connections = connection_pb2_grpc.ConnectionServiceStub(channels[1])
         relay = Relay(TimerOutbox(store, sharing), connections, telemetry)
@@ -40,11 +47,12 @@ async def main(settings: TimerSettings, telemetry: Telemetry, stop: asyncio.Even
                 lambda server: timer_pb2_grpc.add_TimerServiceServicer_to_server(servicer, server),
                 host=settings.host,
                 port=settings.port,
-                check=store.ping,
+                check=health.check,
                 drain_seconds=settings.drain_seconds / 2,
             )
         )
         await stop.wait()
+        health.drain()
 
 
 if __name__ == "__main__":

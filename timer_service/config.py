@@ -11,6 +11,13 @@ class TimerSettings(ServiceSettings):
     port: int = Field(
         50051, ge=0, lt=65_536, validation_alias="BUBBLE_TIMER_PORT", description="gRPC port; 0 = any free one"
     )
+    metrics_port: int = Field(
+        9051,
+        ge=0,
+        lt=65_536,
+        validation_alias="BUBBLE_TIMER_METRICS_PORT",
+        description="HTTP port of `/metrics`, `/healthz` and `/readyz`; 0 = any free one",
+    )
     sharing_address: str = Field(
         "127.0.0.1:50052",
         validation_alias="BUBBLE_SHARING_ADDRESS",

@@ -5,12 +5,18 @@ from typing import Protocol
 
 from connection_service.domain import Connection
 
+WRITES = ("register", "unregister", "acquire_lease", "renew_lease", "end_lease", "unregister_edges")
+"""The methods that change something."""
+
 
 class ConnectionStore(Protocol):
     """Rows of connections, and the leases of edges. Every method may raise Unavailable."""
 
     async def ping(self) -> None:
         """Returns when the database answers."""
+
+    async def check(self) -> None:
+        """Returns when the database answers, and takes writes as far as is known."""
 
     async def register(self, connections: Sequence[Connection], *, max_per_user: int) -> list[bool]:
         """Adds rows, each unless its user would have more than `max_per_user` (0: no limit). In order.

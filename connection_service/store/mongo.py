@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from pymongo import ASCENDING, UpdateOne
 
 from connection_service.domain import Connection
-from runtime.store.mongo import Database, Document, open_mongo, translated
+from connection_service.store.contract import WRITES
+from runtime.store.measured import MeasuredStore
+from runtime.store.mongo import Database, Document, open_mongo, probe, translated
 
 
-class MongoConnectionStore:
+class MongoConnectionStore(MeasuredStore, writes=WRITES):
     """See `contract.ConnectionStore`."""
 
     def __init__(self, database: Database) -> None:
@@ -27,6 +29,9 @@ class MongoConnectionStore:
     async def ping(self) -> None:
         with translated():
             await self._database.command("ping")
+
+    async def probe(self) -> None:
+        await probe(self._database)
 
     async def register(self, connections: Sequence[Connection], *, max_per_user: int) -> list[bool]:
         # Insert, then count: two who race for the last place both see both, so the limit holds without a transaction.

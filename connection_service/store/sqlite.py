@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from connection_service.domain import Connection
+from connection_service.store.contract import WRITES
+from runtime.store.measured import MeasuredStore
 from runtime.store.sqlite import SqliteDatabase, open_sqlite
 
 SCHEMA = """
@@ -27,7 +29,7 @@ CREATE TABLE IF NOT EXISTS edges (
 """
 
 
-class SqliteConnectionStore:
+class SqliteConnectionStore(MeasuredStore, writes=WRITES):
     """See `contract.ConnectionStore`."""
 
     def __init__(self, database: SqliteDatabase) -> None:
@@ -35,6 +37,9 @@ class SqliteConnectionStore:
 
     async def ping(self) -> None:
         await self._rows("SELECT 1 FROM edges LIMIT 1")
+
+    async def probe(self) -> None:
+        await self._database.probe()
 
     async def register(self, connections: Sequence[Connection], *, max_per_user: int) -> list[bool]:
         return await self._database.write(

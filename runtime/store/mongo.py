@@ -64,6 +64,12 @@ def translated() -> Iterator[None]:
         raise Unavailable("The database can't be reached") from error
 
 
+async def probe(database: Database) -> None:
+    """Returns when a write that concerns nobody is durable. Raises Unavailable."""
+    with translated():
+        await database["probe"].update_one({"_id": "probe"}, {"$inc": {"count": 1}}, upsert=True)
+
+
 async def compare_and_set(
     collection: Collection,
     writes: Sequence[tuple[Document, int | None]],

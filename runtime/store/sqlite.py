@@ -34,7 +34,9 @@ class SqliteDatabase:
         self._reader = ThreadPoolExecutor(1, f"sqlite-read {path.name}")
         self._write_connection = _connect(path)
         self._read_connection = _connect(path)
-        self._commits: Batcher[Work, object] = Batcher(self._commit, name="the database", lanes=1, max_batch=64)
+        self._commits: Batcher[Work, object] = Batcher(
+            self._commit, name="the database", metric="database.commit", lanes=1, max_batch=64
+        )
 
     async def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Runs `work` on the reading thread; it sees everything committed before. Raises Unavailable."""
@@ -52,6 +54,10 @@ class SqliteDatabase:
         if isinstance(result, Exception):
             raise result
         return cast(Result, result)
+
+    async def probe(self) -> None:
+        """Returns when a write that changes nothing is on disk. Raises Unavailable."""
+        await self.write(_mark_schema)
 
     async def close(self) -> None:
         """Finishes what is under way and closes the file."""
@@ -103,6 +109,11 @@ class SqliteDatabase:
                 connection.execute("ROLLBACK")
             raise
         return results
+
+
+def _mark_schema(connection: sqlite3.Connection) -> None:
+    # Says again what is so already, but a page is written and waited for.
+    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
 @asynccontextmanager

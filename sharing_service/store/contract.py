@@ -13,11 +13,18 @@ class Save(NamedTuple):
     expected_version: int | None
 
 
+WRITES = ("save", "clear_pending", "delete")
+"""The methods that change something."""
+
+
 class ShareStore(Protocol):
     """Shares by timer id. Every method may raise Unavailable; what it was to change may have changed then."""
 
     async def ping(self) -> None:
         """Returns when the database answers."""
+
+    async def check(self) -> None:
+        """Returns when the database answers, and takes writes as far as is known."""
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Share]:
         """Those of the shares that exist, by timer id."""

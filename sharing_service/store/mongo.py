@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 import msgspec
 from pymongo import ASCENDING, UpdateOne
 
-from runtime.store.mongo import Database, Document, among, compare_and_set, open_mongo, translated
+from runtime.store.measured import MeasuredStore
+from runtime.store.mongo import Database, Document, among, compare_and_set, open_mongo, probe, translated
 from sharing_service.domain import Share
-from sharing_service.store.contract import Save
+from sharing_service.store.contract import WRITES, Save
 
 
-class MongoShareStore:
+class MongoShareStore(MeasuredStore, writes=WRITES):
     """See `contract.ShareStore`."""
 
     def __init__(self, database: Database) -> None:
@@ -29,6 +30,9 @@ class MongoShareStore:
     async def ping(self) -> None:
         with translated():
             await self._database.command("ping")
+
+    async def probe(self) -> None:
+        await probe(self._database)
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Share]:
         with translated():

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+from runtime.store.measured import MeasuredStore
 from runtime.store.sqlite import SqliteDatabase, open_sqlite
 from sharing_service import domain
 from sharing_service.domain import Share
-from sharing_service.store.contract import Save
+from sharing_service.store.contract import WRITES, Save
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS shares (
@@ -32,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Share).decode
 
 
-class SqliteShareStore:
+class SqliteShareStore(MeasuredStore, writes=WRITES):
     """See `contract.ShareStore`."""
 
     def __init__(self, database: SqliteDatabase) -> None:
@@ -40,6 +41,9 @@ class SqliteShareStore:
 
     async def ping(self) -> None:
         await self._database.read(lambda connection: connection.execute("SELECT 1 FROM shares LIMIT 1").fetchone())
+
+    async def probe(self) -> None:
+        await self._database.probe()
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Share]:
         shares = await self._select(

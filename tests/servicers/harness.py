@@ -10,7 +10,8 @@ from grpc.aio import AioRpcError, Metadata
 
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
-from runtime.grpc_server import GrpcServer, HealthCheck, serve
+from runtime.grpc_server import GrpcServer, serve
+from runtime.health import Check
 from runtime.outbox import Relay
 
 Change = TypeVar("Change")
@@ -25,7 +26,7 @@ async def serving(
     service: str,
     register: Callable[[grpc.aio.Server], None],
     *,
-    check: HealthCheck = healthy,
+    check: Check = healthy,
     drain_seconds: float = 0.2,
 ) -> AsyncIterator[tuple[GrpcServer, grpc.aio.Channel]]:
     """A server on a free port and a plain channel to it, one that repeats nothing."""

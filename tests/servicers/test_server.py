@@ -23,7 +23,7 @@ from runtime.errors import (
     PermissionDenied,
     Unavailable,
 )
-from runtime.grpc_server import serve
+from runtime.grpc_server import CALLS, serve
 from tests.servicers.harness import healthy, rpc_error, serving, until
 
 SERVICE = sharing_pb2.DESCRIPTOR.services_by_name["SharingService"].full_name
@@ -171,6 +171,44 @@ async def test_a_message_beyond_the_limit_is_refused_and_the_server_lives_on() -
             await stub.Release(sharing_pb2.ReleaseRequest(timer_ids=["x" * 17 * 1024 * 1024]), timeout=10)
         assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         await release(channel)
+
+
+# --- what is measured -----------------------------------------------------------------------------------------------------
+
+
+def calls(status: str, method: str = "SharingService.Release") -> int:
+    return CALLS.labels(method, status).count
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "OK"),
+        (NotFound("That is wrong"), "NOT_FOUND"),
+        (KeyError("token"), "INTERNAL"),
+        (rpc_error(grpc.StatusCode.INTERNAL), "UNAVAILABLE"),
+        (rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED), "DEADLINE_EXCEEDED"),
+    ],
+)
+async def test_a_call_is_counted_by_the_status_that_its_caller_got(error: Exception | None, status: str) -> None:
+    before = calls(status)
+    if error is not None:
+        assert (await status_of(error))[0].name == status
+    else:
+        async with serving(SERVICE, obeying(healthy)) as (_, channel):
+            await release(channel)
+    assert calls(status) == before + 1
+
+
+async def test_a_call_whose_caller_did_not_wait_is_counted_as_cancelled() -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    before = calls("CANCELLED")
+    async with serving(SERVICE, obeying(hang)) as (_, channel):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await release(channel, seconds=0.1)
+        await until(lambda: calls("CANCELLED") == before + 1)
 
 
 # --- health and reflection ------------------------------------------------------------------------------------------------

@@ -31,17 +31,19 @@ class Process:
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self.port = 0
+        self.metrics_port = 0
 
     async def start(self) -> None:
         """Starts it, on the port it had before if any; returns when it listens."""
         position = self._log.stat().st_size if self._log.exists() else 0
-        variable = f"BUBBLE_{self.name.upper()}_PORT"
+        prefix = f"BUBBLE_{self.name.upper()}"
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 _MODULES[self.name],
-                env=self._environment | {variable: str(self.port)},
+                env=self._environment
+                | {f"{prefix}_PORT": str(self.port), f"{prefix}_METRICS_PORT": str(self.metrics_port)},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -50,8 +52,12 @@ class Process:
         event = "listening" if self.name == "edge" else "serving"
         while time.monotonic() < deadline and self._process.returncode is None:
             for line in self.lines(position):
+                if line.get("event") == "metrics":
+                    self.metrics_port = line["port"]
                 if line.get("event") == event:
                     self.port = line["port"]
+                    if self.name == "edge":
+                        self.metrics_port = self.port
                     return
             await asyncio.sleep(0.02)
         raise RuntimeError(f"{self.name} did not start:\n{self.log_text()[-4_000:]}")

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from tests.system.client import Client
 
-PORTS = ("BUBBLE_EDGE_PORT", "BUBBLE_TIMER_PORT", "BUBBLE_SHARING_PORT", "BUBBLE_CONNECTION_PORT")
+PORTS = (
+    "BUBBLE_EDGE_PORT",
+    *(
+        f"BUBBLE_{service}_{port}"
+        for service in ("TIMER", "SHARING", "CONNECTION")
+        for port in ("PORT", "METRICS_PORT")
+    ),
+)
 
 
 def _environment(data_dir: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import grpc
 import pytest
 
-from runtime.batcher import Batcher
+from runtime.batcher import BATCH, CALL, QUEUE, QUEUE_LIMIT, REFUSED, WAIT, Batcher
 from runtime.errors import Overloaded
 from tests.servicers.harness import rpc_error
 
@@ -245,3 +245,60 @@ async def test_what_has_waited_too_long_is_refused_without_being_sent() -> None:
     with pytest.raises(Overloaded):
         await late
     assert sink.batches == [[1]]
+
+
+# --- what is measured ---------------------------------------------------------------------------------------------------
+
+
+async def test_calls_their_sizes_and_what_waits_are_measured_under_the_batchers_name() -> None:
+    sink = Sink()
+    batcher: Batcher[int, int] = Batcher(sink.send, name="test", metric="test.measured", lanes=1, max_queue=4)
+    sizes, waits = BATCH.labels("test.measured"), WAIT.labels("test.measured")
+    calls, refused = CALL.labels("test.measured", "ok"), REFUSED.labels("test.measured")
+    sink.gate.clear()
+    futures = [batcher.submit(1, "a")]
+    await turns()
+    futures += [batcher.submit(item, "a") for item in (2, 3, 4, 5)]
+    with pytest.raises(Overloaded):
+        batcher.submit(6, "a")
+    assert (queue_of("test.measured"), QUEUE_LIMIT.labels("test.measured")._value.get()) == (4, 4)
+    assert refused._value.get() == 1
+    sink.gate.set()
+    await asyncio.gather(*futures)
+    assert (sizes.count, sizes.sum) == (2, 5)
+    assert (waits.count, calls.count) == (2, 2)
+    assert waits.sum >= 0
+    assert queue_of("test.measured") == 0
+
+
+async def test_calls_that_fail_are_told_apart() -> None:
+    async def fail(items: Sequence[int]) -> Sequence[int]:
+        raise Overloaded("no")
+
+    batcher: Batcher[int, int] = Batcher(fail, name="test", metric="test.failing")
+    with pytest.raises(Overloaded):
+        await batcher.submit(1, "a")
+    assert (CALL.labels("test.failing", "ok").count, CALL.labels("test.failing", "failed").count) == (0, 1)
+
+
+async def test_an_item_that_waited_too_long_is_counted_as_refused() -> None:
+    sink = Sink()
+    batcher: Batcher[int, int] = Batcher(sink.send, name="test", metric="test.late", lanes=1, max_wait=0.0)
+    sink.gate.clear()
+    first = batcher.submit(1, "a")
+    first.cancel()
+    await turns()
+    await asyncio.sleep(0.002)
+    late = batcher.submit(2, "a")
+    await asyncio.sleep(0.002)
+    sink.gate.set()
+    with pytest.raises(Overloaded):
+        await late
+    assert REFUSED.labels("test.late")._value.get() >= 1
+
+
+def queue_of(name: str) -> float:
+    (value,) = [
+        sample.value for family in QUEUE.collect() for sample in family.samples if sample.labels == {"queue": name}
+    ]
+    return value

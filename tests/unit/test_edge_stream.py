@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from connection_service import metrics
 from connection_service.attach import MAX_UNACKNOWLEDGED, EdgeStream, await_acknowledgements
 from connection_service.domain import ACK_PATIENCE, TRUST, Registry
 from proto.connection.v1 import connection_pb2
@@ -228,3 +229,25 @@ async def test_nobody_is_waited_for_longer_than_needed() -> None:
         await asyncio.sleep(0)
     assert waiting.done()
     assert await waiting == {edge}
+
+
+async def test_how_long_an_edge_took_is_measured_for_what_it_took_over_and_for_nothing_else() -> None:
+    before = metrics.TAKE_OVER.labels().count
+    edge = stream()
+    for _ in range(3):
+        edge.send(DELIVERIES)
+    edge.take_in(acknowledge(2))
+    assert metrics.TAKE_OVER.labels().count == before + 2
+    edge.end()
+    assert metrics.TAKE_OVER.labels().count == before + 2
+
+
+async def test_an_edge_is_suspect_from_the_end_of_the_patience_until_it_has_caught_up() -> None:
+    edge = stream()
+    sent = edge.send(DELIVERIES)
+    assert sent is not None
+    assert not edge.is_suspect
+    assert await await_acknowledgements({edge: sent}) == set()
+    assert edge.is_suspect
+    edge.take_in(acknowledge(1))
+    assert not edge.is_suspect

@@ -23,6 +23,9 @@ class MemoryStore:
     async def ping(self) -> None:
         self._reach()
 
+    async def check(self) -> None:
+        self._reach()
+
     async def register(self, connections: Sequence[Connection], *, max_per_user: int) -> list[bool]:
         self._reach()
         del max_per_user

@@ -130,3 +130,12 @@ def test_it_is_a_queue_with_the_latest_state_per_timer_and_its_size_is_always_ri
         assert mailbox.size == sum(len(frame) for _, frame in expected)
         assert len(mailbox) == len(expected)
     assert mailbox.take(EVERYTHING) == [frame for _, frame in expected]
+
+
+def test_putting_a_state_tells_whether_an_older_one_gave_way() -> None:
+    mailbox = Mailbox()
+    assert not mailbox.put_state("tea", b"tea 1")
+    assert mailbox.put_state("tea", b"tea 2")
+    assert not mailbox.put_state("eggs", b"eggs 1")
+    mailbox.take(EVERYTHING)
+    assert not mailbox.put_state("tea", b"tea 3")

@@ -14,7 +14,20 @@ from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from proto.event.v1 import event_pb2
 from runtime import outbox
 from runtime.errors import Unavailable
-from runtime.outbox import GRACE, LONGEST_BACKOFF, MAX_WAITING, SWEEP_INTERVAL, Marked, Relay
+from runtime.metrics import CONVERGENCE
+from runtime.outbox import (
+    EVENTS,
+    FAILED,
+    GRACE,
+    LONGEST_BACKOFF,
+    MAX_WAITING,
+    PENDING,
+    PENDING_AGE,
+    SWEEP_INTERVAL,
+    SWEEPS,
+    Marked,
+    Relay,
+)
 from runtime.telemetry import Telemetry
 from tests.unit import virtual_time
 
@@ -347,5 +360,114 @@ def test_a_change_that_is_delivered_after_the_drain_keeps_its_marker() -> None:
         await asyncio.sleep(0.1)
         assert system.connections.calls == [["tea 1"]]
         assert set(system.outbox.markers) == {"tea"}
+
+    in_virtual_time(story)
+
+
+# --- what is measured ---------------------------------------------------------------------------------------------------
+
+
+class Measured:
+    """What the relay's metrics have counted since this was made."""
+
+    def __init__(self) -> None:
+        self._taken_over = CONVERGENCE.labels("taken_over")
+        self._before = self._now()
+
+    def _now(self) -> dict[str, float]:
+        counts = {
+            f"{attempt} {outcome}": EVENTS.labels(attempt, outcome)._value.get()
+            for attempt in ("first", "repeat")
+            for outcome in ("delivered", "pending")
+        }
+        return {**counts, "seconds": self._taken_over.sum, "observations": self._taken_over.count}
+
+    def __getitem__(self, name: str) -> float:
+        return self._now()[name] - self._before[name]
+
+
+def age() -> float:
+    """How old the oldest pending change is said to be."""
+    (family,) = PENDING_AGE.collect()
+    return family.samples[0].value
+
+
+def test_convergence_is_from_the_offer_to_the_last_edges_acknowledgement() -> None:
+    async def story(system: Running) -> None:
+        measured = Measured()
+        system.connections.gate.clear()
+        system.save(Change("tea", 1), Change("eggs", 1))
+        await asyncio.sleep(0.5)
+        assert measured["observations"] == 0
+        system.connections.gate.set()
+        await system.until_clear(0.1)
+        assert measured["observations"] == 2
+        assert measured["seconds"] == pytest.approx(1.0)
+        assert (measured["first delivered"], measured["first pending"]) == (2, 0)
+
+    in_virtual_time(story)
+
+
+def test_what_an_edge_did_not_take_over_counts_from_its_commit_when_it_does() -> None:
+    async def story(system: Running) -> None:
+        measured = Measured()
+        system.connections.pending = {"tea"}
+        system.save(Change("tea", 1))
+        await asyncio.sleep(10)
+        assert measured["observations"] == 0
+        assert age() == pytest.approx(10)
+        assert PENDING._value.get() == 1
+        repeats = measured["repeat pending"]
+        assert repeats == len(system.connections.times["tea 1"]) - 1 > 0
+        assert measured["first pending"] == 1
+        system.connections.pending.clear()
+        await system.until_clear(LONGEST_BACKOFF + 2 * SWEEP_INTERVAL)
+        assert (measured["observations"], measured["repeat delivered"]) == (1, 1)
+        assert measured["seconds"] == pytest.approx(system.connections.times["tea 1"][-1])
+        await asyncio.sleep(2 * SWEEP_INTERVAL)
+        assert age() == 0
+        assert PENDING._value.get() == 0
+
+    in_virtual_time(story)
+
+
+def test_a_change_that_replaces_a_waiting_one_has_its_age() -> None:
+    async def story(system: Running) -> None:
+        system.connections.gate.clear()
+        system.save(*(Change(f"other-{number}", 1) for number in range(outbox.BATCH * outbox.LANES)))
+        await asyncio.sleep(0.1)  # every lane is busy
+        system.save(Change("tea", 1))
+        await asyncio.sleep(1)  # less than what the sweeper leaves to the relay
+        system.save(Change("tea", 2))
+        system.connections.gate.set()
+        await system.until_clear(0.1)
+        assert system.connections.times["tea 2"] == [pytest.approx(1.1)]
+        assert measured["seconds"] == pytest.approx(outbox.BATCH * outbox.LANES * 1.1 + 1.0)
+
+    measured = Measured()
+    in_virtual_time(story)
+
+
+def test_the_age_of_what_is_pending_goes_on_rising_while_the_sweeper_can_not_look() -> None:
+    async def story(system: Running) -> None:
+        system.connections.pending = {"tea"}
+        system.save(Change("tea", 1))
+        await asyncio.sleep(5)
+        failed = SWEEPS.labels("failed")._value.get()
+        system.outbox.is_away = True
+        await asyncio.sleep(20)
+        assert age() == pytest.approx(25)
+        assert SWEEPS.labels("failed")._value.get() > failed
+
+    in_virtual_time(story)
+
+
+def test_a_call_that_fails_is_counted() -> None:
+    async def story(system: Running) -> None:
+        failed = FAILED._value.get()
+        system.connections.failure = grpc.StatusCode.UNAVAILABLE
+        system.save(Change("tea", 1))
+        await asyncio.sleep(0.1)
+        assert FAILED._value.get() == failed + 1
 
     in_virtual_time(story)

@@ -20,11 +20,18 @@ class Marker(NamedTuple):
     version: int
 
 
+WRITES = ("save", "clear_pending", "purge")
+"""The methods that change something."""
+
+
 class TimerStore(Protocol):
     """Timers by id. Every method may raise Unavailable; what it was to change may have changed then."""
 
     async def ping(self) -> None:
         """Returns when the database answers."""
+
+    async def check(self) -> None:
+        """Returns when the database answers, and takes writes as far as is known."""
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Timer]:
         """Those of the timers that exist, by id."""

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 import msgspec
 from pymongo import ASCENDING, DeleteOne, UpdateOne
 
-from runtime.store.mongo import Database, Document, among, compare_and_set, open_mongo, translated
+from runtime.store.measured import MeasuredStore
+from runtime.store.mongo import Database, Document, among, compare_and_set, open_mongo, probe, translated
 from timer_service.domain import State, Timer
-from timer_service.store.contract import Marker, Save
+from timer_service.store.contract import WRITES, Marker, Save
 
 
-class MongoTimerStore:
+class MongoTimerStore(MeasuredStore, writes=WRITES):
     """See `contract.TimerStore`."""
 
     def __init__(self, database: Database) -> None:
@@ -30,6 +31,9 @@ class MongoTimerStore:
     async def ping(self) -> None:
         with translated():
             await self._database.command("ping")
+
+    async def probe(self) -> None:
+        await probe(self._database)
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Timer]:
         with translated():

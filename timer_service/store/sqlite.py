@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 
+from runtime.store.measured import MeasuredStore
 from runtime.store.sqlite import SqliteDatabase, open_sqlite
 from timer_service.domain import State, Timer
-from timer_service.store.contract import Marker, Save
+from timer_service.store.contract import WRITES, Marker, Save
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS timers (
@@ -29,7 +30,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Timer).decode
 
 
-class SqliteTimerStore:
+class SqliteTimerStore(MeasuredStore, writes=WRITES):
     """See `contract.TimerStore`."""
 
     def __init__(self, database: SqliteDatabase) -> None:
@@ -37,6 +38,9 @@ class SqliteTimerStore:
 
     async def ping(self) -> None:
         await self._database.read(lambda connection: connection.execute("SELECT 1 FROM timers LIMIT 1").fetchone())
+
+    async def probe(self) -> None:
+        await self._database.probe()
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Timer]:
         timers = await self._select(

@@ -7,7 +7,7 @@ SOURCES := edge timer_service sharing_service connection_service runtime cli ben
 PYTEST_ARGS ?= -n 4
 
 .DEFAULT_GOAL := help
-.PHONY: help run doctor test lint proto proto-check lock load clean
+.PHONY: help run doctor test compose-test lint proto proto-check lock load clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -20,6 +20,9 @@ doctor: $(VENV)/runtime ## What runs, how it is, and what is wrong
 
 test: $(VENV)/dev ## All tests (those for MongoDB when MONGODB_URI is set); PYTEST_ARGS="-k name" for some
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+compose-test: $(VENV)/dev ## The system in containers (needs Docker; minutes): up, scaled, killed, upgraded, down
+	$(BIN)/python -m pytest tests/compose -s
 
 lint: $(VENV)/dev proto-check ## Format, lint, types, import directions, protos
 	$(BIN)/ruff format --check $(SOURCES) tests

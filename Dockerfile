@@ -30,6 +30,9 @@ ENV PATH=/venv/bin:$PATH \
     BUBBLE_HOST=0.0.0.0 \
     BUBBLE_EDGE_HOST=0.0.0.0 \
     BUBBLE_DATA_DIR=/data
+# What this image was built from, for metrics, logs and `doctor`.
+ARG BUBBLE_BUILD=""
+ENV BUBBLE_BUILD=$BUBBLE_BUILD
 WORKDIR /app
 USER bubble
 CMD ["python", "-m", "edge"]

@@ -8,7 +8,7 @@ PYTEST_ARGS ?= -n 4 --dist loadgroup
 FAULT_ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help run doctor test test-faults test-sabotage lint proto proto-check lock load clean
+.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -27,6 +27,9 @@ test-faults: $(VENV)/dev ## The fault tests in full: FAULT_ROUNDS=50 rounds on e
 
 test-sabotage: $(VENV)/dev ## Breaks each mechanism on purpose, to see that a test fails
 	$(BIN)/python -m tests.faults.sabotage
+
+compose-test: $(VENV)/dev ## The system in containers (needs Docker; minutes): up, scaled, killed, upgraded, down
+	$(BIN)/python -m pytest tests/compose -s
 
 lint: $(VENV)/dev proto-check ## Format, lint, types, import directions, protos
 	$(BIN)/ruff format --check $(SOURCES) tests

@@ -13,7 +13,7 @@ from cli import doctor as examination
 from cli import launcher
 from edge.auth import make_token
 from edge.config import EdgeSettings
-from edge.secret import token_secret
+from edge.secret import signing_secret
 from runtime.settings import describe
 
 app = typer.Typer(help="Bubble Timer.", no_args_is_help=True, pretty_exceptions_show_locals=False)
@@ -35,7 +35,7 @@ def token(
         settings = EdgeSettings()
     except ValidationError as error:
         sys.exit(f"wrong settings: {describe(error)}")
-    secret = token_secret(settings)
+    secret = signing_secret(settings)
     if not secret:
         sys.exit("There is no secret to sign with: set BUBBLE_JWT_SECRET, or BUBBLE_DEV=1.")
     typer.echo(make_token(user, secret, lifetime=hours * 3_600, settings=settings))

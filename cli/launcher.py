@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from connection_service.config import ConnectionSettings
 from edge.auth import make_token
 from edge.config import EdgeSettings
-from edge.secret import token_secret
+from edge.secret import signing_secret
 from runtime.settings import describe
 from sharing_service.config import SharingSettings
 from timer_service.config import TimerSettings
@@ -127,7 +127,7 @@ async def _greet(edge: EdgeSettings) -> None:
             return
         await asyncio.sleep(0.1)
     lines = [f"Bubble Timer is up:  {url}/"]
-    secret = token_secret(edge)
+    secret = signing_secret(edge)
     if edge.dev and secret:
         lines += [
             f"two people:          {url}/#user=alice and {url}/#user=bob, in two windows",

@@ -14,7 +14,7 @@ from edge.config import EdgeSettings
 from edge.delivery import Delivery
 from edge.hub import Hub
 from edge.presence import Presence
-from edge.secret import token_secret
+from edge.secret import signing_secret, token_secrets
 from edge.sessions import Sessions
 from edge.tracing import Tracing
 from proto.connection.v1 import connection_pb2_grpc
@@ -40,7 +40,6 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
         backend = Backend(
             timer_pb2_grpc.TimerServiceStub(timers), sharing_pb2_grpc.SharingServiceStub(sharing), registrar
         )
-        secret = token_secret(settings)
         sessions = Sessions()
         delivery = Delivery(sessions, backend, telemetry)
         stack.push_async_callback(delivery.close)
@@ -52,12 +51,13 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             on_lease_lost=lambda: sessions.close_all(CloseCode.RESTARTING),
         )
         tracing, pulse = Tracing(telemetry, settings), Pulse()
-        hub = Hub(settings, TokenVerifier(settings, secret), sessions, backend, presence, delivery, tracing, pulse)
+        verifier = TokenVerifier(settings, *token_secrets(settings))
+        hub = Hub(settings, verifier, sessions, backend, presence, delivery, tracing, pulse)
         health = Health(
             needs={"connection": presence.check},
             uses={"timer": service_check(timers), "sharing": service_check(sharing)},
         )
-        edge = Edge(hub, health, secret)
+        edge = Edge(hub, health, signing_secret(settings))
         metrics.watch(sessions, presence, delivery)
         stack.push_async_callback(presence.leave)
         await stack.enter_async_context(background(presence.run(), sessions.run(), pulse.run(), health.watch()))

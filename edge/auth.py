@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,10 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class TokenVerifier:
-    """Checks tokens against one secret and one key set, whichever are configured."""
+    """Checks tokens against shared secrets, any of which will do, and one key set, whichever are configured."""
 
-    def __init__(self, settings: EdgeSettings, secret: str) -> None:
-        self._secret = secret
+    def __init__(self, settings: EdgeSettings, *secrets: str) -> None:
+        self._secrets = [secret for secret in secrets if secret]
         self._keys = KeySet(settings.jwks_url) if settings.jwks_url else None
         self._issuer = settings.jwt_issuer or None
         self._audience = settings.jwt_audience or None
@@ -54,21 +55,12 @@ class TokenVerifier:
         try:
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg")
-            if algorithm == _SHARED_SECRET and self._secret:
-                key: Any = self._secret
+            if algorithm == _SHARED_SECRET and self._secrets:
+                claims = self._decode_by_secret(token)
             elif algorithm in _PUBLIC_KEY and self._keys is not None:
-                key = await self._keys.find(header.get("kid"), algorithm)
+                claims = self._decode(token, await self._keys.find(header.get("kid"), algorithm), algorithm)
             else:
                 raise Unauthorized("The token is signed in a way that is not accepted here")
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=[algorithm],
-                issuer=self._issuer,
-                audience=self._audience,
-                leeway=_LEEWAY,
-                options={"verify_aud": self._audience is not None, "verify_iss": self._issuer is not None},
-            )
         except jwt.ExpiredSignatureError as error:
             raise Unauthorized("The token has expired") from error
         except (jwt.PyJWTError, ValueError, TypeError) as error:
@@ -76,6 +68,24 @@ class TokenVerifier:
         expires_at = float(claims.get("exp", "inf"))
         # Milliseconds for seconds is a common mistake; such a token is good for thousands of years either way.
         return Identity(self._user(claims), expires_at if expires_at < _YEAR_10000 else float("inf"))
+
+    def _decode_by_secret(self, token: str) -> dict[str, Any]:
+        *others, last = self._secrets
+        for secret in others:
+            with suppress(jwt.InvalidSignatureError):  # checked before everything else that is in a token
+                return self._decode(token, secret, _SHARED_SECRET)
+        return self._decode(token, last, _SHARED_SECRET)
+
+    def _decode(self, token: str, key: Any, algorithm: str) -> dict[str, Any]:
+        return jwt.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            issuer=self._issuer,
+            audience=self._audience,
+            leeway=_LEEWAY,
+            options={"verify_aud": self._audience is not None, "verify_iss": self._issuer is not None},
+        )
 
     def _user(self, claims: Mapping[str, Any]) -> str:
         for claim in self._user_claims:

@@ -1,5 +1,6 @@
 """The settings of the edge."""
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -30,8 +31,14 @@ class EdgeSettings(ProcessSettings):
     jwt_secret: SecretStr | None = Field(
         None,
         validation_alias="BUBBLE_JWT_SECRET",
-        description="secret of HS256 tokens, best 32 bytes or more; unset: such tokens are refused (in development mode a "
-        "random one is made once and kept in the data directory)",
+        description="secret of HS256 tokens, best 32 bytes or more; several, one a line, are all accepted (to replace one "
+        "by another); unset: such tokens are refused (in development mode a random one is made once and kept in the data "
+        "directory)",
+    )
+    jwt_secret_file: Path | None = Field(
+        None,
+        validation_alias="BUBBLE_JWT_SECRET_FILE",
+        description="file with the value of `BUBBLE_JWT_SECRET`",
     )
     jwks_url: str = Field(
         "",

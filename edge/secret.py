@@ -1,4 +1,4 @@
-"""The secret of the tokens: given, or, in development mode, made once and kept beside the data."""
+"""The secrets of the tokens: given, or, in development mode, one that is made once and kept beside the data."""
 
 import os
 import secrets
@@ -7,11 +7,19 @@ from pathlib import Path
 from edge.config import EdgeSettings
 
 
-def token_secret(settings: EdgeSettings) -> str:
-    """The configured secret; in development mode without one, that of the data directory; else none ("")."""
+def token_secrets(settings: EdgeSettings) -> list[str]:
+    """The configured secrets, one a line; in development mode without any, that of the data directory; else none.
+
+    All of them are good for checking a token: while one is replaced by another, both are in use. The first one signs.
+    """
     if settings.jwt_secret is not None:
-        return settings.jwt_secret.get_secret_value()
-    return _kept_secret(settings.data_dir) if settings.dev else ""
+        return [line.strip() for line in settings.jwt_secret.get_secret_value().splitlines() if line.strip()]
+    return [_kept_secret(settings.data_dir)] if settings.dev else []
+
+
+def signing_secret(settings: EdgeSettings) -> str:
+    """The secret to sign a token with; none: ""."""
+    return next(iter(token_secrets(settings)), "")
 
 
 def _kept_secret(data_dir: Path) -> str:

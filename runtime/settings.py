@@ -2,13 +2,19 @@
 
 Every field names its environment variable as its alias and says in its description what it means, in which unit, and
 what zero does: README.md's table is checked against these.
+
+A secret may also be in a file, as container platforms hand secrets over: `NAME_FILE` names the file with the value of
+`NAME`. Such a pair is two fields; `ProcessSettings` reads the file for every pair there is.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_FILE = "_FILE"
 
 
 class ProcessSettings(BaseSettings):
@@ -55,6 +61,22 @@ class ProcessSettings(BaseSettings):
         description="what was built, such as a git commit: told in metrics, the log and `doctor` beside the version",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Adds the content of `NAME_FILE` as `NAME`. As with variables, an empty one counts as unset."""
+        values = dict(given)
+        for file_variable in environment_names(cls):
+            variable = file_variable.removesuffix(_FILE)
+            if variable == file_variable or not values.get(file_variable):
+                continue
+            secret = _secret_in(file_variable, Path(values[file_variable]))
+            if secret and values.get(variable):
+                raise ValueError(f"{variable} and {file_variable} are both set: which one is meant?")
+            if secret:
+                values[variable] = secret
+        return values
+
 
 class ServiceSettings(ProcessSettings):
     """What the three gRPC services have beside that."""
@@ -67,6 +89,11 @@ class ServiceSettings(ProcessSettings):
         None,
         validation_alias="MONGODB_URI",
         description="where MongoDB is; needed when the store is `mongodb`",
+    )
+    mongodb_uri_file: Path | None = Field(
+        None,
+        validation_alias="MONGODB_URI_FILE",
+        description="file with the value of `MONGODB_URI`, which may hold a password",
     )
     mongodb_database: str = Field(
         "bubble",
@@ -89,6 +116,16 @@ def environment_names(settings: type[ProcessSettings]) -> dict[str, str]:
         alias = field.validation_alias
         names[str(alias.choices[0]) if isinstance(alias, AliasChoices) else str(alias)] = name
     return names
+
+
+def _secret_in(variable: str, path: Path) -> str:
+    """What a file holds, without the white space at its ends. Raises ValueError, never with a part of the content."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"{variable}: {path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ValueError(f"{variable}: {path} is not text") from None
 
 
 def describe(error: ValidationError) -> str:

@@ -189,5 +189,6 @@ def test_scraped_ports_are_the_default_ones() -> None:
     }
     scraped = re.findall(r"job_name: (\w+)\n.*?port: (\d+)", (ROOT / "deploy/prometheus/prometheus.yml").read_text())
     local = re.findall(r"job_name: (\w+)\n.*?127.0.0.1:(\d+)", (ROOT / "deploy/prometheus/local.yml").read_text())
-    for found in (scraped, local):
-        assert {job: int(port) for job, port in found} == expected
+    proxy = re.findall(r"frontend inside\n.*?bind :(\d+)", (ROOT / "deploy/proxy/haproxy.cfg").read_text(), re.DOTALL)
+    assert {job: int(port) for job, port in local} == expected
+    assert {job: int(port) for job, port in scraped} == expected | {"proxy": int(*proxy)}

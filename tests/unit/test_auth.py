@@ -151,6 +151,20 @@ async def test_a_token_of_another_secret_is_refused() -> None:
     await refused(verifier(), token(OTHER_SECRET))
 
 
+async def test_while_one_secret_replaces_another_tokens_of_both_are_good() -> None:
+    expires_at = int(time.time()) + 60
+    checks = TokenVerifier(EdgeSettings.model_validate({"BUBBLE_DEV": "1"}), OTHER_SECRET, SECRET)
+    for secret in (SECRET, OTHER_SECRET):
+        assert await checks.verify(token(secret, exp=expires_at)) == Identity("alice", float(expires_at))
+    await refused(checks, token("a-third-secret-of-more-than-thirty-two-bytes"))
+
+
+@pytest.mark.parametrize("secret", [SECRET, OTHER_SECRET])
+async def test_among_several_secrets_the_reason_of_a_refusal_is_the_same(secret: str) -> None:
+    checks = TokenVerifier(EdgeSettings.model_validate({"BUBBLE_DEV": "1"}), OTHER_SECRET, SECRET)
+    assert "expired" in (await refused(checks, token(secret, exp=int(time.time()) - 1))).message
+
+
 async def test_a_token_that_somebody_has_changed_is_refused() -> None:
     header, _, signature = token().split(".")
     forged = _encoded(json.dumps(claims(sub="mallory")).encode())

@@ -88,6 +88,57 @@ def test_an_empty_secret_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         EdgeSettings()
 
 
+def test_a_secret_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text(f"\n{SECRET}\nthe-one-before\n\n")
+    monkeypatch.setenv("BUBBLE_JWT_SECRET_FILE", str(path))
+    secret = EdgeSettings().jwt_secret
+    assert secret is not None
+    assert secret.get_secret_value() == f"{SECRET}\nthe-one-before"
+    monkeypatch.setenv("MONGODB_URI_FILE", str(path))
+    monkeypatch.setenv("BUBBLE_STORE", "mongodb")
+    uri = TimerSettings().mongodb_uri
+    assert uri is not None
+    assert uri.get_secret_value().startswith(SECRET)
+    assert SECRET not in repr(TimerSettings())
+
+
+def test_an_empty_file_is_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("\n")
+    monkeypatch.setenv("BUBBLE_JWT_SECRET_FILE", str(path))
+    with pytest.raises(ValidationError):
+        EdgeSettings()
+    monkeypatch.setenv("BUBBLE_DEV", "1")
+    assert EdgeSettings().jwt_secret is None
+    monkeypatch.setenv("BUBBLE_JWT_SECRET", SECRET)
+    secret = EdgeSettings().jwt_secret
+    assert secret is not None
+    assert secret.get_secret_value() == SECRET
+
+
+def test_a_secret_that_is_given_twice_or_can_not_be_read_is_refused_without_being_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "secret"
+    monkeypatch.setenv("BUBBLE_JWT_SECRET_FILE", str(path))
+    monkeypatch.setenv("BUBBLE_DEV", "1")
+    with pytest.raises(ValidationError) as missing:
+        EdgeSettings()
+    assert describe(missing.value) == f"BUBBLE_JWT_SECRET_FILE: {path} can't be read: No such file or directory"
+    path.write_bytes(SECRET.encode() + b"\xff")
+    with pytest.raises(ValidationError) as binary:
+        EdgeSettings()
+    assert describe(binary.value) == f"BUBBLE_JWT_SECRET_FILE: {path} is not text"
+    path.write_text(SECRET)
+    monkeypatch.setenv("BUBBLE_JWT_SECRET", SECRET)
+    with pytest.raises(ValidationError) as twice:
+        EdgeSettings()
+    assert describe(twice.value).startswith("BUBBLE_JWT_SECRET and BUBBLE_JWT_SECRET_FILE are both set")
+    for refusal in (missing, binary, twice):
+        assert SECRET not in describe(refusal.value)
+
+
 @pytest.mark.parametrize("settings", EVERY_SERVICE)
 def test_mongodb_needs_a_uri(settings: type[ServiceSettings], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUBBLE_STORE", "mongodb")

@@ -100,9 +100,11 @@ async def test_refusals_are_counted_by_what_the_client_was_told(cluster: Cluster
             assert after == before + 1, kind
 
 
-async def test_every_process_tells_what_the_table_says_and_who_it_is(cluster: Cluster, connect: Connect) -> None:
+async def test_every_process_tells_what_the_table_says_and_who_it_is(
+    cluster: Cluster, connect: Connect, unique: Callable[[str], str]
+) -> None:
     async with connect("alice", "phone") as alice:
-        await alice.done(type="timer", action="update", timer={"id": "tea", "name": "Tea"})
+        await alice.done(type="timer", action="update", timer={"id": unique("tea"), "name": "Tea"})
     rows = table_after("docs/operations.md", "metrics: checked by tests/docs")
     readers = {row[0].strip("`"): SERVICES if row[3] == "all" else tuple(row[3].split(", ")) for row in rows}
     known = metrics()

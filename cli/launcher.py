@@ -53,8 +53,6 @@ async def run() -> int:
         print(f"wrong settings: {describe(error)}", file=sys.stderr)
         return 2
     listening["edge"] = ("BUBBLE_EDGE_PORT", edge.host, edge.port)
-    for name, (_, settings) in _PORTS.items():
-        listening[f"{name} metrics"] = (f"BUBBLE_{name.upper()}_METRICS_PORT", "127.0.0.1", settings().metrics_port)
     for name, (variable, host, port) in listening.items():
         if not _is_free(host, port):
             print(f"Port {port} ({name}) is taken: stop what listens there, or set {variable}.", file=sys.stderr)

@@ -16,7 +16,7 @@ class ConnectionSettings(ServiceSettings):
         ge=0,
         lt=65_536,
         validation_alias="BUBBLE_CONNECTION_METRICS_PORT",
-        description="HTTP port of `/metrics`, `/healthz` and `/readyz`; 0 = any free one",
+        description="HTTP port of `/metrics`, `/healthz` and `/readyz`; 0, or one that is taken = any free one",
     )
     max_connections_per_user: int = Field(
         32,

@@ -19,6 +19,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
 from runtime import logs
+from runtime.errors import brief
 from runtime.health import Health
 
 log = logs.get(__name__)
@@ -60,8 +61,10 @@ def readiness(reason: str | None, degraded: Mapping[str, str]) -> Answer:
 
 @asynccontextmanager
 async def serve_metrics(health: Health, *, host: str, port: int) -> AsyncIterator[int]:
-    """Runs the server for the length of the context; gives its port. Port 0 takes a free one. Raises OSError when the port
-    can't be had.
+    """Runs the server for the length of the context; gives its port. Port 0 takes a free one.
+
+    A port that is taken is no reason not to serve: then it takes a free one, too, and says so. So several replicas run on one
+    machine, and so do several systems whose owners have only chosen ports for what they call.
     """
     loop = asyncio.get_running_loop()
 
@@ -88,7 +91,8 @@ async def serve_metrics(health: Health, *, host: str, port: int) -> AsyncIterato
     try:
         server = _Server(host, port)
     except OSError as error:
-        raise OSError(f"can't listen on {host}:{port} for metrics: is the port taken?") from error
+        log.warning("metrics port is taken, a free one will do", port=port, error=brief(error))
+        server = _Server(host, 0)
     server.set_app(application)
     thread = threading.Thread(target=server.serve_forever, args=(_POLL,), name="metrics", daemon=True)
     thread.start()

@@ -16,7 +16,7 @@ class SharingSettings(ServiceSettings):
         ge=0,
         lt=65_536,
         validation_alias="BUBBLE_SHARING_METRICS_PORT",
-        description="HTTP port of `/metrics`, `/healthz` and `/readyz`; 0 = any free one",
+        description="HTTP port of `/metrics`, `/healthz` and `/readyz`; 0, or one that is taken = any free one",
     )
     connection_address: str = Field(
         "127.0.0.1:50053",

@@ -48,13 +48,14 @@ async def test_it_answers_what_probes_and_prometheus_ask() -> None:
         assert (await get(port, "/"))[0] == 404
 
 
-async def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
+async def test_a_port_that_is_taken_is_no_reason_not_to_serve() -> None:
     health = Health(needs={})
     async with serve_metrics(health, host="127.0.0.1", port=0) as port:
-        with pytest.raises(OSError, match=f"127.0.0.1:{port} for metrics: is the port taken"):
-            async with serve_metrics(health, host="127.0.0.1", port=port):
-                pass
-    async with serve_metrics(health, host="127.0.0.1", port=port):  # it is free again
+        async with serve_metrics(health, host="127.0.0.1", port=port) as other:
+            assert other != port
+            assert (await get(other, "/healthz"))[0] == 200
+    async with serve_metrics(health, host="127.0.0.1", port=port) as again:  # it is free again
+        assert again == port
         assert (await get(port, "/healthz"))[0] == 200
 
 

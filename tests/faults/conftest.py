@@ -1,7 +1,8 @@
 """Systems to be broken, and how long that goes on.
 
 `FAULT_ROUNDS`: rounds per system; 0 or unset: the short form, one of each kind. `FAULT_SEED`: repeats the faults and the
-people's choices of an earlier run (not its moments, which depend on the machine).
+people's choices of an earlier run (not its moments, which depend on the machine). `FAULT_ONLY`: only faults with this in
+their names.
 """
 
 import os
@@ -20,6 +21,12 @@ from tests.faults.system import System
 def fault_rounds() -> int:
     """How many rounds; 0: the short form."""
     return int(os.environ.get("FAULT_ROUNDS", "0"))
+
+
+@pytest.fixture(scope="session")
+def fault_only() -> str:
+    """What must be in the name of a fault."""
+    return os.environ.get("FAULT_ONLY", "")
 
 
 @pytest.fixture(scope="session")

@@ -195,7 +195,9 @@ class Phone:
                 self._show(message["timer"])
             case "share":
                 self.view.pop(message["timerId"], None)
-                self._referee.dismissed(self.name, message["timerId"], time.monotonic())
+                # The delivery's name has the audience's version in it. No client needs that; a referee does.
+                share_version = int(message["messageId"].split(".")[1], 16)
+                self._referee.dismissed(self.name, message["timerId"], share_version)
         if "status" in message and message.get("messageId") in self._requests:
             request = self._requests[message["messageId"]]
             if not request.answer.done():

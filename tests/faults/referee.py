@@ -9,8 +9,8 @@ were shown, in the order in which it happened; then the database is compared wit
   version twice.
 - *Once*: a counter has exactly the sum of all acknowledged extensions, and of unanswered ones each once or not at all.
 - *Never back*: no client is shown an older version of a timer, or of its audience, than it has seen.
-- *Rights*: no client is shown a state of a timer that was never current while its user was in the audience, and nothing
-  after it was told of its removal, until it is added again.
+- *Rights*: no client is shown a state of a timer that was never current while its user was in the audience, and after it was
+  told of its removal, nothing of the audience before that.
 """
 
 from collections import defaultdict
@@ -65,7 +65,7 @@ class Referee:
         self._finished = 0
         self._timers: dict[str, _Timer] = defaultdict(_Timer)
         self._seen: dict[tuple[str, str], tuple[int, int]] = {}
-        self._dismissed: dict[tuple[str, str], float] = {}
+        self._dismissed: dict[tuple[str, str], int] = {}
 
     # --- what clients report --------------------------------------------------------------------------------------------
 
@@ -126,18 +126,22 @@ class Referee:
         if user == timer.owner:
             return
         written = timer.updates.get(name, -inf)
-        dismissed = self._dismissed.get((client, timer_id), -inf)
-        if not any(since <= now and until >= written and until > dismissed for since, until in timer.memberships[user]):
+        if not any(since <= now and until >= written for since, until in timer.memberships[user]):
             self._breach(f"{client} was shown {name!r} of {timer_id}, which {user} had no right to see")
+        dismissed = self._dismissed.get((client, timer_id), 0)
+        if share_version <= dismissed:
+            self._breach(f"{client} was shown {timer_id} for the audience {share_version} after leaving at {dismissed}")
 
     def knows(self, client: str, timer_id: str, version: int) -> None:
         """A client learned a version from the answer to a command of its own."""
         before = self._seen.get((client, timer_id), (0, 0))
         self._seen[client, timer_id] = (max(version, before[0]), before[1])
 
-    def dismissed(self, client: str, timer_id: str, now: float) -> None:
-        """A client was told that it may not see a timer any longer."""
-        self._dismissed[client, timer_id] = now
+    def dismissed(self, client: str, timer_id: str, share_version: int) -> None:
+        """A client was told that it may not see a timer any longer, since this version of the audience. (Not since now: what
+        a cut wire held back comes in order, but late, an invitation that has long been taken back included.)
+        """
+        self._dismissed[client, timer_id] = max(share_version, self._dismissed.get((client, timer_id), 0))
 
     # --- what the database says -----------------------------------------------------------------------------------------
 

@@ -165,11 +165,23 @@ def test_whoever_is_let_in_again_may_see_what_is_current_then() -> None:
 
 def test_nothing_may_come_after_the_word_of_a_removal() -> None:
     referee, do = _album()
-    referee.dismissed("ben/phone", "tea", 4.5)
+    referee.dismissed("ben/phone", "tea", 40)
     referee.saw("ben/phone", "ben", "tea", 30, 20, "two", 4.6)
     assert len(referee.violations) == 1
     do("add", "ben", 6)
     referee.saw("ben/phone", "ben", "tea", 50, 60, "three", 6.5)
+    assert len(referee.violations) == 1
+
+
+def test_what_a_cut_wire_held_back_may_come_late_in_order() -> None:
+    referee, do = _album()
+    do("add", "ben", 6)
+    do("remove", "ben", 7)
+    referee.dismissed("ben/phone", "tea", 40)
+    referee.saw("ben/phone", "ben", "tea", 50, 60, "three", 9.0)
+    referee.dismissed("ben/phone", "tea", 70)
+    assert referee.violations == []
+    referee.saw("ben/phone", "ben", "tea", 50, 60, "three", 9.1)
     assert len(referee.violations) == 1
 
 

@@ -69,7 +69,13 @@ def system_with(store_environment: dict[str, str], tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="module")
-async def system(system_with: SystemWith) -> AsyncIterator[System]:
-    """Such a system, with the usual settings; whoever breaks it mends it."""
+async def _system(system_with: SystemWith) -> AsyncIterator[System]:
     async with system_with() as running:
         yield running
+
+
+@pytest.fixture
+async def system(_system: System) -> System:
+    """Such a system, with the usual settings. Whoever breaks it mends it; the next one waits until it has recovered."""
+    await _system.wait_until_ready()
+    return _system

@@ -370,10 +370,15 @@ async def test_no_token_is_ever_in_a_log(own_cluster: Start, unique: Unique) -> 
         assert good not in process.log_text()
 
 
-async def test_one_sync_at_a_time(connect: Connect) -> None:
+async def test_one_sync_at_a_time(cluster: Cluster, connect: Connect) -> None:
+    edge = cluster.processes["edge"]
     async with connect("alice", "phone") as alice:
-        for number in range(5):
-            await alice.send(type="sync", versions={}, messageId=f"s{number}")
+        edge.signal(signal.SIGSTOP)  # so that it meets all of them together
+        try:
+            for number in range(5):
+                await alice.send(type="sync", versions={}, messageId=f"s{number}")
+        finally:
+            edge.signal(signal.SIGCONT)
         replies = [await alice.expect(lambda m: m.get("messageId", "").startswith("s")) for _ in range(5)]
         assert replies[0]["type"] == "snapshot"
         assert {reply["code"] for reply in replies[1:] if "code" in reply} == {429}

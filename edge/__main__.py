@@ -21,6 +21,7 @@ from proto.connection.v1 import connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2_grpc
 from runtime import logs
+from runtime.exchange import streamed
 from runtime.grpc_client import open_channel
 from runtime.health import Health, service_check
 from runtime.lifecycle import background, run
@@ -37,9 +38,8 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             for address in (settings.timer_address, settings.sharing_address, settings.connection_address)
         ]
         registrar = connection_pb2_grpc.ConnectionServiceStub(connections)
-        backend = Backend(
-            timer_pb2_grpc.TimerServiceStub(timers), sharing_pb2_grpc.SharingServiceStub(sharing), registrar
-        )
+        writer = streamed(timer_pb2_grpc.TimerServiceStub(timers), "Write")
+        backend = Backend(writer, sharing_pb2_grpc.SharingServiceStub(sharing), registrar)
         sessions = Sessions()
         delivery = Delivery(sessions, backend, telemetry)
         stack.push_async_callback(delivery.close)

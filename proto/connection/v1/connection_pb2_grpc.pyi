@@ -57,6 +57,10 @@ class ConnectionServiceStub:
     over; `PENDING` that at least one has not (yet): send it again later. Duplicates are harmless. No order is promised
     between items: versions give it.
     """
+    DeliverStream: _grpc.StreamStreamMultiCallable[_connection_pb2.DeliverRequest, _connection_pb2.DeliverResponse]
+    """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Deliver`
+    would end with ends the stream.
+    """
     Attach: _grpc.StreamStreamMultiCallable[_connection_pb2.AttachRequest, _connection_pb2.AttachResponse]
     """The stream between one edge and one replica, for as long as both live. The edge says who it is and lists all its
     connections (`hello`, in parts), then every one that opens or closes; the replica confirms what it has taken in,
@@ -92,6 +96,10 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     """Sends events to every connection of their recipients. `DELIVERED` says that every edge concerned has taken the event
     over; `PENDING` that at least one has not (yet): send it again later. Duplicates are harmless. No order is promised
     between items: versions give it.
+    """
+    DeliverStream: _aio.StreamStreamMultiCallable[_connection_pb2.DeliverRequest, _connection_pb2.DeliverResponse]  # type: ignore[assignment]
+    """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Deliver`
+    would end with ends the stream.
     """
     Attach: _aio.StreamStreamMultiCallable[_connection_pb2.AttachRequest, _connection_pb2.AttachResponse]  # type: ignore[assignment]
     """The stream between one edge and one replica, for as long as both live. The edge says who it is and lists all its
@@ -161,6 +169,16 @@ class ConnectionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends events to every connection of their recipients. `DELIVERED` says that every edge concerned has taken the event
         over; `PENDING` that at least one has not (yet): send it again later. Duplicates are harmless. No order is promised
         between items: versions give it.
+        """
+
+    @_abc_1.abstractmethod
+    def DeliverStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_connection_pb2.DeliverRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_connection_pb2.DeliverResponse], _abc.AsyncIterator[_connection_pb2.DeliverResponse]]:
+        """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Deliver`
+        would end with ends the stream.
         """
 
     @_abc_1.abstractmethod

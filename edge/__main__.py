@@ -14,7 +14,7 @@ from edge.config import EdgeSettings
 from edge.delivery import Delivery
 from edge.hub import Hub
 from edge.presence import Presence
-from edge.secret import signing_secret, token_secrets
+from edge.secret import token_secrets
 from edge.sessions import Sessions
 from edge.tracing import Tracing
 from proto.connection.v1 import connection_pb2_grpc
@@ -57,7 +57,7 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             needs={"connection": presence.check},
             uses={"timer": service_check(timers), "sharing": service_check(sharing)},
         )
-        edge = Edge(hub, health, signing_secret(settings))
+        edge = Edge(hub, health, token_secrets(settings))
         metrics.watch(sessions, presence, delivery)
         stack.push_async_callback(presence.leave)
         await stack.enter_async_context(background(presence.run(), sessions.run(), pulse.run(), health.watch()))

@@ -32,13 +32,15 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who owns a timer and who may see it, as it is stored.
 
     `added` and `removed` are users whose change is still to be delivered, `pending_since_us` (microseconds since 1970) the
-    outbox marker that says so. `version` rises with every change of the audience.
+    outbox marker that says so. `version` rises with every change of the audience; `closed_version` is the version in which the
+    owner last removed somebody, 0 = never: invitations that were made before that are no longer good.
     """
 
     timer_id: str
     owner: str
     members: tuple[str, ...] = ()
     version: int = 0
+    closed_version: int = 0
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     origin: Origin = Origin("")
@@ -48,7 +50,9 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Adding (`add`) or removing (not `add`) one user."""
+    """Adding (`add`) or removing (not `add`) one user. `invited_at_version`: the audience's version when the owner made the
+    invitation that the user comes with; 0: the owner adds the user by hand.
+    """
 
     timer_id: str
     user_id: str
@@ -56,6 +60,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin
     operation_id: str = ""
     traceparent: str = ""
+    invited_at_version: int = 0
 
 
 def validate(change: Change) -> None:
@@ -103,6 +108,10 @@ def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Sha
         raise InvalidArgument("The owner can neither be added nor removed", field="sharedWithUser")
     if change.add == (change.user_id in share.members):
         return share
+    if change.add and change.invited_at_version and change.invited_at_version < share.closed_version:
+        raise PermissionDenied(
+            "The invitation is no longer good: its owner has removed somebody since", field="invitation"
+        )
     if change.add and max_members and len(share.members) >= max_members:
         raise LimitReached("The timer has too many members", field="sharedWithUser", retry_after_ms=60_000)
     if len(share.added) + len(share.removed) >= MAX_UNDELIVERED:
@@ -122,6 +131,7 @@ def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Sha
         added=(*added, change.user_id) if change.add else added,
         removed=removed if change.add else (*removed, change.user_id),
         version=version,
+        closed_version=share.closed_version if change.add or leaves else version,
         origin=change.origin,
         operations=remembered,
         traceparent=change.traceparent,

@@ -88,7 +88,7 @@ def config_path(environ: Mapping[str, str]) -> Path:
 def _read(path: Path) -> _File:
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return _File()
     except OSError as error:
         raise Problem(f"{path} can't be read: {error.strerror}.", code=ExitCode.USAGE) from error

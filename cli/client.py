@@ -150,8 +150,8 @@ class Client:
     async def _end(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Problem):
-                await self._task
+            # How it ended has been told to whoever waited for it.
+            await asyncio.gather(self._task, return_exceptions=True)
         if self._http is not None:
             await self._http.close()
 

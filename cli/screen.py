@@ -3,6 +3,7 @@
 import colorsys
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 from rich.cells import cell_len, set_cell_size
@@ -31,6 +32,7 @@ _MARKS = {State.RUNNING: "●", State.PAUSED: "‖", State.READY: "○", State.F
 _FRESH = human.MINUTE  # for so long after its end a timer is shown as one that has just run out
 _TIME_WIDTH = 8
 _MAX_NAME = 24
+_MAX_PEOPLE = 28
 
 
 class News(msgspec.Struct, frozen=True):
@@ -50,15 +52,38 @@ class Scene(msgspec.Struct, frozen=True):
     timers: Sequence[Timer]
     news: Sequence[News]
     now: int
-    loaded: bool = True
+
+
+class Layout(NamedTuple):
+    """Columns of the parts of a timer's line. They follow what is to be shown, so that bars get all the room there is."""
+
+    width: int
+    name: int
+    people: int
+
+    @property
+    def bar(self) -> int:
+        """Cells of a bar."""
+        if self.width >= WIDE:
+            return max(self.width - self.name - self.people - _TIME_WIDTH - 7, 8)
+        return max(self.width - 2, 1)
+
+
+def layout(timers: Sequence[Timer], width: int) -> Layout:
+    """For these timers, on a screen of that width."""
+    names = max((cell_len(timer.title) for timer in timers), default=0)
+    people = max((_people(timer, width).cell_len for timer in timers), default=0)
+    return Layout(width, min(names, _MAX_NAME, width // 4), min(people, _MAX_PEOPLE, width // 4))
 
 
 def draw(scene: Scene, width: int, height: int) -> list[Text]:
-    """At most `height` lines, none wider than `width`."""
+    """At most `height` lines, none wider than `width`. Timers come before news, but for the last line of it."""
     head = [_header(scene, width), Text()]
-    news = _news(scene.news, width, most=min(NEWS_LINES, max(height - len(head) - 4, 0)))
-    room = max(height - len(head) - len(news), 0)
-    lines = [*head, *_timers(scene, width, room), *news][:height]
+    room = max(height - len(head), 0)
+    least_news = min(len(scene.news), 1 if room > 4 else 0)
+    timers = _timers(scene, layout(scene.timers, width), room - least_news)
+    news = _news(scene.news, width, most=min(NEWS_LINES, room - len(timers)))
+    lines = [*head, *timers, *news][:height]
     for line in lines:
         line.truncate(width)  # for terminals that are too narrow for anything
     return lines
@@ -69,6 +94,7 @@ def next_change(timers: Sequence[Timer], now: int, width: int) -> int:
     frames and by a second. Two screens that do the same show each second at the same moment.
     """
     soonest = human.SECOND
+    steps = layout(timers, width).bar * 8
     for timer in timers:
         left, state = timer.left(now), timer.state(now)
         if state is State.FINISHED:
@@ -79,7 +105,6 @@ def next_change(timers: Sequence[Timer], now: int, width: int) -> int:
             digit = human.SECOND // 10 if left <= human.TENTHS_BELOW else human.SECOND
             soonest = min(soonest, left % digit or digit)
             if left < timer.total:
-                steps = bar_width(width) * 8
                 shown = -(-left * steps // timer.total)
                 soonest = min(soonest, left - (shown - 1) * timer.total // steps)
     return max(soonest, _MIN_STEP)
@@ -91,13 +116,6 @@ def colour(user: str) -> str:
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
-def bar_width(width: int) -> int:
-    """Cells of a bar on a screen of that width."""
-    if width >= WIDE:
-        return max(width - _name_width(width) - _TIME_WIDTH - _people_width(width) - 8, 8)
-    return max(width - 4, 1)
-
-
 def bar(fraction: float, cells: int, style: str, *, dim: bool = False) -> Text:
     """A bar that is `fraction` full, exact to an eighth of a cell. Rounded up: what runs is never shown as over."""
     eighths = math.ceil(min(max(fraction, 0.0), 1.0) * cells * 8 - 1e-9)
@@ -106,14 +124,6 @@ def bar(fraction: float, cells: int, style: str, *, dim: bool = False) -> Text:
     text = Text(filled, Style(color=style, bgcolor=_TRACK, dim=dim))
     text.append(" " * (cells - len(filled)), Style(bgcolor=_TRACK))
     return text
-
-
-def _name_width(width: int) -> int:
-    return min(_MAX_NAME, width // 4)
-
-
-def _people_width(width: int) -> int:
-    return min(28, width // 4)
 
 
 def _header(scene: Scene, width: int) -> Text:
@@ -127,23 +137,22 @@ def _header(scene: Scene, width: int) -> Text:
     return text.append(right, style=style)
 
 
-def _timers(scene: Scene, width: int, room: int) -> list[Text]:
+def _timers(scene: Scene, columns: Layout, room: int) -> list[Text]:
     if not scene.timers:
-        hint = "No timers. Try: bubble start Tea 5m" if scene.loaded else ""
-        return [Text(_fit(hint, width), style="dim"), Text()][:room]
-    blocks = [_block(timer, width, scene.now) for timer in in_order(scene.timers, scene.now)]
+        return [Text(_fit("No timers. Try: bubble start Tea 5m", columns.width), style="dim"), Text()][:room]
+    blocks = [_block(timer, columns, scene.now) for timer in in_order(scene.timers, scene.now)]
     lines: list[Text] = []
     for number, block in enumerate(blocks):
         rest = len(blocks) - number
         needed = len(block) + (1 if rest > 1 else 0)  # a line that says how many are left out
         if len(lines) + needed > room:
-            return [*lines, Text(_fit(f"  … and {rest} more", width), style="dim")][:room]
+            return [*lines, Text(_fit(f"  … and {rest} more", columns.width), style="dim")][:room]
         lines += block
     return [*lines, Text()][:room]
 
 
-def _block(timer: Timer, width: int, now: int) -> list[Text]:
-    state = timer.state(now)
+def _block(timer: Timer, columns: Layout, now: int) -> list[Text]:
+    state, width = timer.state(now), columns.width
     over = timer.over_for(now)
     rings = over is not None and over < _FRESH
     hue = colour(timer.user_id)
@@ -151,28 +160,16 @@ def _block(timer: Timer, width: int, now: int) -> list[Text]:
     time = _time(timer, state, now)
     time_style = "bold red" if rings else "" if state is State.RUNNING else "dim"
     mark = Text(_MARKS[state] + " ", style="bold red" if rings else hue)
+    a_bar = bar(timer.fraction(now), columns.bar, hue, dim=state is not State.RUNNING)
+    if width >= WIDE:
+        name = _padded(Text(_fit(timer.title, columns.name), style=name_style), columns.name)
+        people = _people(timer, columns.people)
+        return [Text.assemble(mark, name, "  ", a_bar, " ", (time.rjust(_TIME_WIDTH), time_style), "  ", people)]
+    name = Text(_fit(timer.title, max(width - cell_len(time) - 3, 1)), style=name_style)
+    first = Text.assemble(mark, _padded(name, width - cell_len(time) - 2), (time, time_style))
     if width < NARROW:
-        name = Text(_fit(timer.title, max(width - cell_len(time) - 3, 1)), style=name_style)
-        return [Text.assemble(mark, _padded(name, width - cell_len(time) - 2), (time, time_style))]
-    if width < WIDE:
-        name = Text(_fit(timer.title, width - cell_len(time) - 4), style=name_style)
-        first = Text.assemble(mark, _padded(name, width - cell_len(time) - 4), " ", (time, time_style))
-        second = Text.assemble("  ", bar(timer.fraction(now), bar_width(width), hue, dim=state is not State.RUNNING))
-        third = Text.assemble("  ", _people(timer, width - 4))
-        return [first, second, third]
-    name = _padded(Text(_fit(timer.title, _name_width(width)), style=name_style), _name_width(width))
-    return [
-        Text.assemble(
-            mark,
-            name,
-            "  ",
-            bar(timer.fraction(now), bar_width(width), hue, dim=state is not State.RUNNING),
-            " ",
-            (time.rjust(_TIME_WIDTH), time_style),
-            "  ",
-            _people(timer, _people_width(width)),
-        )
-    ]
+        return [first]
+    return [first, Text.assemble("  ", a_bar), Text.assemble("  ", _people(timer, width - 2))]
 
 
 def _time(timer: Timer, state: State, now: int) -> str:

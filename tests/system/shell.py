@@ -45,10 +45,10 @@ class Shell:
             **environment,
         }
 
-    async def run(self, *arguments: str, within: float = WITHIN, **environment: str) -> Result:
+    async def run(self, *arguments: str, **environment: str) -> Result:
         """One command to its end. Whatever it says, a traceback is never part of it."""
         process = await self.start(*arguments, **environment)
-        out, err = await asyncio.wait_for(process.communicate(), within)
+        out, err = await asyncio.wait_for(process.communicate(), WITHIN)
         assert process.returncode is not None
         result = Result(process.returncode, out.decode(), err.decode())
         assert "Traceback" not in result.err + result.out, result.err

@@ -99,8 +99,10 @@ def draw(panes: Sequence[Pane], seconds: float, *, label: str) -> str:
     total = sum(widths) + _GAP * (len(panes) - 1)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total:.0f} {height:.0f}" role="img" aria-label="{escape(label)}">',
-        "<style>text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;white-space:pre}"
-        ".b{font-weight:700}.d{opacity:.6}</style>",
+        (
+            "<style>text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;white-space:pre}"
+            ".b{font-weight:700}.d{opacity:.6}</style>"
+        ),
     ]
     left = 0.0
     for pane, width in zip(panes, widths, strict=True):

@@ -2,6 +2,8 @@
 command does not want to wait for what it does not use.
 """
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -53,7 +55,7 @@ async def start(
     access: Access,
     timer: Which,
     duration: Annotated[
-        str | None, typer.Argument(metavar="[DURATION]", help="How long it takes; needed for a new timer.")
+        str | None, typer.Argument(metavar="DURATION", help="How long it takes; needed for a new timer.")
     ] = None,
     *,
     share: Annotated[
@@ -101,7 +103,7 @@ async def stop(
     access: Access,
     timers: Annotated[
         list[str],
-        typer.Argument(metavar="TIMER...", help="Names, or beginnings of ids.", autocompletion=complete_timer),
+        typer.Argument(metavar="TIMER", help="Names, or beginnings of ids.", autocompletion=complete_timer),
     ],
     *,
     as_json: bool,
@@ -117,7 +119,7 @@ async def stop(
 async def share(
     access: Access,
     timer: Which,
-    users: Annotated[list[str], typer.Argument(metavar="USER...", help="Who is to see it.")],
+    users: Annotated[list[str], typer.Argument(metavar="USER", help="Who is to see it.")],
     *,
     as_json: bool,
 ) -> None:
@@ -132,7 +134,7 @@ async def share(
 async def revoke(
     access: Access,
     timer: Which,
-    users: Annotated[list[str], typer.Argument(metavar="USER...", help="Who is to see it no longer.")],
+    users: Annotated[list[str], typer.Argument(metavar="USER", help="Who is to see it no longer.")],
     *,
     as_json: bool,
 ) -> None:
@@ -161,9 +163,11 @@ def run() -> None:
 
 @app.command(rich_help_panel=_SYSTEM)
 def token(
-    user: Annotated[str, typer.Argument(help="Who the token is for.")],
+    user: Annotated[str, typer.Argument(metavar="USER", help="Who the token is for.")],
     *,
-    hours: Annotated[float | None, typer.Option(help="How long it is good; 12 when not given.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(metavar="HOURS", help="How long it is good; 12 when not given.")
+    ] = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
@@ -177,7 +181,9 @@ def token(
 def doctor(
     at: Annotated[
         list[str] | None,
-        typer.Argument(help="HTTP `host:port` of further processes: an edge's port, a service's metrics port."),
+        typer.Argument(
+            metavar="HOST:PORT", help="HTTP `host:port` of further processes: an edge's port, a service's metrics port."
+        ),
     ] = None,
     *,
     as_json: Json = False,
@@ -190,11 +196,14 @@ def doctor(
 
 @app.command(rich_help_panel=_SYSTEM)
 def connections(
-    users: Annotated[list[str], typer.Argument(metavar="USER...", help="Whose connections.")],
+    users: Annotated[list[str], typer.Argument(metavar="USER", help="Whose connections.")],
     *,
     address: Annotated[
         str | None,
-        typer.Option(help="gRPC address of the connection service. Else BUBBLE_CONNECTION_ADDRESS, 127.0.0.1:50053."),
+        typer.Option(
+            metavar="HOST:PORT",
+            help="gRPC address of the connection service. Else BUBBLE_CONNECTION_ADDRESS, 127.0.0.1:50053.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -209,9 +218,11 @@ def connections(
 async def load(
     access: Access,
     *,
-    devices: Annotated[int, typer.Option(min=2, max=500, help="How many devices, each with a timer.")] = 16,
-    group: Annotated[int, typer.Option(min=1, max=60, help="So many people share their timers.")] = 8,
-    rate: Annotated[float, typer.Option(min=0.1, max=18, help="Updates a second of each device.")] = 5.0,
+    devices: Annotated[
+        int, typer.Option(metavar="N", min=2, max=500, help="How many devices, each with a timer.")
+    ] = 16,
+    group: Annotated[int, typer.Option(metavar="N", min=1, max=60, help="So many people share their timers.")] = 8,
+    rate: Annotated[float, typer.Option(metavar="N", min=0.1, max=18, help="Updates a second of each device.")] = 5.0,
     for_: Annotated[str, typer.Option("--for", metavar="DURATION", help="How long.")] = "10s",
     as_json: bool,
 ) -> int:
@@ -234,6 +245,9 @@ async def load(
 
 def main() -> None:
     """The command line, under its name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows question marks, and goes on
     app(prog_name="bubble")
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import inspect
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -12,12 +13,17 @@ from cli.errors import ExitCode, Problem
 
 Url = Annotated[
     str | None,
-    typer.Option(help="Address of the system. Else BUBBLE_URL, the config file, http://127.0.0.1:8080."),
+    typer.Option(metavar="URL", help="Address of the system. Else BUBBLE_URL, the config file, http://127.0.0.1:8080."),
 ]
-Token = Annotated[str | None, typer.Option(help="Token that says who you are. Else BUBBLE_TOKEN, the config file.")]
+Token = Annotated[
+    str | None, typer.Option(metavar="TOKEN", help="Token that says who you are. Else BUBBLE_TOKEN, the config file.")
+]
 User = Annotated[
     str | None,
-    typer.Option(help="Who to be on a development system, which needs no token. Else BUBBLE_USER, your log-in name."),
+    typer.Option(
+        metavar="NAME",
+        help="Who to be on a development system, which needs no token. Else BUBBLE_USER, your log-in name.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
 
@@ -58,13 +64,28 @@ def online(function: Callable[..., Coroutine[Any, Any, int | None]]) -> Callable
     return command
 
 
-def run_async(work: Awaitable[Result]) -> Result:
-    """Runs it to its end. Ctrl-C ends it early, and in order."""
+def run_async(work: Coroutine[Any, Any, Result]) -> Result:
+    """Runs it to its end. Ctrl-C and SIGTERM end it early, but in order: a terminal is left as it was."""
 
     async def main() -> Result:
-        return await work
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(work)
+        if hasattr(signal, "SIGTERM") and sys.platform != "win32":
+            loop.add_signal_handler(signal.SIGTERM, task.cancel, _TERMINATED)
+        try:
+            return await task
+        except asyncio.CancelledError as error:
+            if error.args == (_TERMINATED,):
+                raise SystemExit(128 + signal.SIGTERM) from None
+            raise
+        finally:
+            task.cancel()  # Ctrl-C cancels us, not it
+            await asyncio.gather(task, return_exceptions=True)
 
     return asyncio.run(main())
+
+
+_TERMINATED = "SIGTERM"
 
 
 def finish(run: Callable[[], int | None], *, as_json: bool) -> None:

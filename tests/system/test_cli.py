@@ -323,6 +323,19 @@ async def test_in_a_terminal_it_draws_bars_and_leaves_the_terminal_as_it_was(per
         assert "Traceback" not in terminal.text
 
 
+async def test_in_a_terminal_sigterm_leaves_the_terminal_as_it_was_too(person: Person) -> None:
+    async with Terminal(person("alice"), "watch", columns=30, rows=8) as terminal:
+        await terminal.shows("live")
+        terminal.process.terminate()
+        await terminal.shows("\x1b[?1049l")
+        assert await terminal.ends() == 128 + signal.SIGTERM
+
+
+async def test_a_terminal_without_unicode_is_no_fault(person: Person) -> None:
+    result = await person("alice").done("start", "Tea", "5m", PYTHONIOENCODING="ascii")
+    assert "?Tea? is running" in result.out
+
+
 async def test_connections_are_listed_for_those_who_run_the_system(
     cluster: Cluster, person: Person, unique: Names, connect: Connect
 ) -> None:

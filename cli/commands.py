@@ -1,6 +1,7 @@
 """The commands on timers. Each opens a connection, does one thing, and says how it ended."""
 
 import asyncio
+import shlex
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -28,10 +29,10 @@ async def start(
         if known is not None and length is not None and known.state(client.now) is State.RUNNING:
             raise Problem(
                 output.what_it_does(known, client.now),
-                hint=f"Give it more time with `bubble extend {what} 5m`, or start another one with --new.",
+                hint=f"Give it more time with `bubble extend {shlex.quote(what)} 5m`, or start another one with --new.",
             )
         if known is None and length is None:
-            raise NoSuchTimer(what, hint=f"To make one, say how long it takes: `bubble start {what} 5m`.")
+            raise NoSuchTimer(what, hint=f"To make one, say how long it takes: `bubble start {shlex.quote(what)} 5m`.")
         timer_id = known.id if known is not None else str(uuid.uuid4())
         commands: list[dict[str, Any]] = []
         if length is not None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from rich.box import SIMPLE_HEAD
@@ -16,8 +16,6 @@ from cli.errors import Problem
 from cli.news import quoted
 from cli.timers import State, Timer, distinct_prefix, in_order
 from runtime.iso8601 import format_instant
-
-_NARROW = 60  # columns below which a table of timers has the most important ones only
 
 
 def wire_time(now: int) -> str:
@@ -75,26 +73,33 @@ def what_it_does(timer: Timer, now: int) -> str:
 
 
 def table(timers: list[Timer], now: int, width: int) -> Table:
-    """All timers, in the order of the screen."""
-    wide = width >= _NARROW
-    result = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    result.add_column("name", overflow="ellipsis", no_wrap=True)
-    result.add_column("left", justify="right", no_wrap=True)
-    result.add_column("", no_wrap=True)
-    result.add_column("owner", overflow="ellipsis", no_wrap=True)
-    if wide:
-        result.add_column("shared with", overflow="ellipsis", no_wrap=True)
-    result.add_column("id", no_wrap=True, min_width=8)
+    """All timers, in the order of the screen. On a narrow one columns are left out, and names shortened; times never."""
+    columns: dict[str, list[Text]] = {"name": [], "left": [], "": [], "owner": [], "shared with": [], "id": []}
     for timer in in_order(timers, now):
         state = timer.state(now)
         style = {State.RUNNING: "green", State.FINISHED: "red"}.get(state, "dim")
-        cells = [
-            Text(timer.title),
-            Text(human.clock(timer.left(now))),
-            Text(str(state), style=style),
-            Text(timer.owner, style=screen.colour(timer.user_id)),
-        ]
-        if wide:
-            cells.append(Text(", ".join(timer.members)))
-        result.add_row(*cells, Text(distinct_prefix(timer.id, timers), style="dim"))
+        columns["name"].append(Text(timer.title))
+        columns["left"].append(Text(human.clock(timer.left(now))))
+        columns[""].append(Text(str(state), style=style))
+        columns["owner"].append(Text(timer.owner, style=screen.colour(timer.user_id)))
+        columns["shared with"].append(Text(", ".join(timer.members)))
+        columns["id"].append(Text(distinct_prefix(timer.id, timers), style="dim"))
+    for name, needs in _NEEDED.items():
+        if width < needs:
+            del columns[name]
+    result = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    widths = {name: max(len(name), *(cell.cell_len for cell in cells)) for name, cells in columns.items()}
+    for name, at_least in _SHORTENED.items():
+        if name in columns:
+            excess = max(sum(widths.values()) + 2 * len(widths) - width, 0)  # two columns between two
+            widths[name] = min(max(widths[name] - excess, at_least), widths[name])
+    for name, column_width in widths.items():
+        justify: Literal["left", "right"] = "right" if name == "left" else "left"
+        result.add_column(name, overflow="ellipsis", no_wrap=True, justify=justify, width=column_width)
+    for row in zip(*columns.values(), strict=True):
+        result.add_row(*row)
     return result
+
+
+_SHORTENED = {"shared with": 11, "name": 12, "owner": 5}  # in this order, to so many columns
+_NEEDED = {"shared with": 64, "owner": 52, "": 44, "id": 34}  # columns that a terminal must have for them

@@ -10,7 +10,7 @@ import typer
 
 from cli.access import Access
 from cli.completion import complete_timer
-from cli.online import Json, Url, finish, online, run_async
+from cli.online import Json, Token, Url, User, finish, online, run_async
 
 app = typer.Typer(
     help="Bubble Timer: timers that are the same on every device of everybody who shares them.",
@@ -182,15 +182,27 @@ def doctor(
     at: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="HOST:PORT", help="HTTP `host:port` of further processes: an edge's port, a service's metrics port."
+            metavar="HOST:PORT",
+            help="HTTP `host:port` of further processes: an edge's port, a service's metrics port.",
         ),
     ] = None,
     *,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Look at this system from outside, as its users meet it.")
+    ] = None,
+    token: Token = None,
+    user: User = None,
     as_json: Json = False,
 ) -> None:
     """Look at every process: version, health, edges, what is undelivered, and what is wrong. Exits 0 only when all is well."""
+    from cli import access, checkup
     from cli import doctor as examination
 
+    if url is not None:
+        finish(
+            lambda: run_async(checkup.show(access.find(url=url, token=token, user=user), as_json=as_json)),
+            as_json=as_json,
+        )
     finish(lambda: examination.main(at or [], as_json=as_json), as_json=as_json)
 
 

@@ -76,6 +76,7 @@ class Client:
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._replies: dict[str, asyncio.Future[Message]] = {}
         self._wake = asyncio.Event()
+        self._why = ""
 
     @property
     def now(self) -> int:
@@ -90,7 +91,8 @@ class Client:
         except TimeoutError:
             await self._end()
             raise Unreachable(
-                f"{self.access.host} was not ready within {PATIENCE:g} s.", hint="`bubble doctor` says what is wrong."
+                f"{self._why or f'{self.access.host} does not answer'} (for {PATIENCE:g} s by now).",
+                hint="Whoever runs the system sees with `bubble doctor` what is wrong.",
             ) from None
         except BaseException:
             await self._end()
@@ -173,7 +175,8 @@ class Client:
             except (Unreachable, Busy) as error:
                 if not self._ready.done() and isinstance(error, Unreachable):
                     raise
-                code, why = None, error.message
+                code, why = None, error.message.rstrip(".")
+                self._why = why
                 retry_after = error.retry_after if isinstance(error, Busy) else 0.0
             else:
                 retry_after = 0.0
@@ -232,7 +235,7 @@ class Client:
             async with self._http.get(url, headers=headers, params={"deviceId": self._device}) as response:
                 if response.status == status:
                     told = msgspec.json.decode(await response.read(), type=dict[str, Any])
-        error = str(told.get("error", ""))
+        error = str(told.get("error", "")).removeprefix("Not now: ")
         if status == 401:
             return BadToken(
                 f"The server does not accept the token: {error or 'it says no more'}.",

@@ -39,9 +39,9 @@ class ServerClock:
         self._samples: list[Sample] = []
 
     @property
-    def known(self) -> bool:
-        """Whether there has been any exchange."""
-        return bool(self._samples)
+    def samples(self) -> int:
+        """How many exchanges there have been that count yet, at most `SAMPLES_KEPT`."""
+        return len(self._samples)
 
     def take(self, *, sent: float, server_received: int, server_sent: int, received: float) -> None:
         """An exchange: `sent` and `received` by the local clock, the other two by the server's. Without the time at which

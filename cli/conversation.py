@@ -44,6 +44,8 @@ class Connected(msgspec.Struct, frozen=True):
     event: ClassVar[str] = "connected"
     user_id: str
     connection_id: str
+    token_expires_at: str = ""
+    """As the server wrote it; empty when the token never expires."""
 
 
 class UpToDate(msgspec.Struct, frozen=True):
@@ -235,11 +237,10 @@ class Conversation:
             self._send(sync)
         if self._pings:
             self._ping_at = now
-        if not self._resumed:
-            return [Connected(self.user_id, message["connectionId"])]
-        # Commands come behind the sync: what they lead to is then newer than what it brings.
-        self._repeat_all()
-        return [Connected(self.user_id, message["connectionId"])]
+        if self._resumed:
+            # Commands come behind the sync: what they lead to is then newer than what it brings.
+            self._repeat_all()
+        return [Connected(self.user_id, message["connectionId"], message.get("tokenExpiresAt", ""))]
 
     def _repeat_all(self) -> None:
         for request in self.pending.everything():

@@ -23,7 +23,7 @@ from rich.text import Text
 from cli import output
 from cli.access import Access
 from cli.client import development_token
-from cli.errors import Busy, Problem, Unreachable
+from cli.errors import BadToken, Busy, ExitCode, Problem, Unreachable
 from cli.raw_socket import RawSocket
 from runtime.iso8601 import format_instant
 
@@ -37,6 +37,7 @@ SETTLE_WITHIN = 10.0
 """Seconds in which, after the last update, every answer and every delivery must come."""
 
 _OPEN_WITHIN = 20.0
+_TOO_MANY = 4409  # docs/protocol.md, "Closing"
 _SPARK = "▁▂▃▄▅▆▇█"
 _SPARK_SECONDS = 40
 
@@ -217,9 +218,15 @@ async def _open(everybody: Sequence[Device], access: Access) -> None:
     except TimeoutError as error:
         raise Unreachable(f"Not all devices were connected within {_OPEN_WITHIN:g} s.") from error
     except OSError as error:
+        if any(device.close_code == _TOO_MANY for device in everybody):
+            raise Problem(
+                f"The system does not permit one user {len(everybody)} connections.",
+                hint="Take fewer --devices; those of before may count for half a minute yet.",
+                code=ExitCode.BUSY,
+            ) from error
         status = str(error).split("\r\n", maxsplit=1)[0]
         if "401" in status:
-            raise Problem("The server does not accept the token.") from error
+            raise BadToken(f"The server does not accept the token from {access.source}.") from error
         if "503" in status:
             raise Busy(f"{access.host} takes no connections now.") from error
         raise Unreachable(

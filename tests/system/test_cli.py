@@ -19,6 +19,7 @@ from tests.faults.link import Link
 from tests.system.client import Client, token
 from tests.system.cluster import Cluster
 from tests.system.conftest import Connect
+from tests.system.monitoring import value
 from tests.system.shell import ROOT, Lines, Shell, Terminal
 
 Names = Callable[[str], str]
@@ -147,6 +148,7 @@ async def test_what_goes_wrong_is_told_in_a_sentence_with_a_hint_and_an_exit_cod
         (("list", "--url", nowhere), ExitCode.UNREACHABLE, "can't be reached: connection refused"),
         (("watch", "--url", nowhere), ExitCode.UNREACHABLE, "make run"),
         (("load", "--url", nowhere, "--for", "1s"), ExitCode.UNREACHABLE, "can't be reached"),
+        (("load", "--token", "rubbish", "--for", "1s"), ExitCode.TOKEN, "does not accept the token"),
         (("list", "--url", not_ours), ExitCode.UNREACHABLE, "no Bubble Timer"),
         (("list", "--token", "rubbish"), ExitCode.TOKEN, "does not accept the token"),
         (("list", "--token", token("alice", lifetime=-60)), ExitCode.TOKEN, "expired"),
@@ -174,6 +176,25 @@ async def test_whoever_is_too_fast_is_told_when_to_come_back(own_cluster: OwnClu
     result = await shell.run("start", "Tea", "5m")  # two messages
     assert result.code == ExitCode.BUSY
     assert "Try again in" in result.err
+
+
+async def test_a_system_that_is_not_ready_yet_is_waited_for(own_cluster: OwnCluster, tmp_path: Path) -> None:
+    cluster = await own_cluster()
+    edge, connection = cluster.processes["edge"], cluster.processes["connection"]
+    await edge.kill()
+    connection.signal(signal.SIGSTOP)
+    try:
+        await edge.start()
+        shell = Shell(tmp_path, {"BUBBLE_URL": f"http://127.0.0.1:{edge.port}", "BUBBLE_TOKEN": token("alice")})
+        process = await shell.start("list")
+        async with asyncio.timeout(20):
+            while not await value(edge, "bubble_edge_connects_total", status="503"):
+                await asyncio.sleep(0.05)
+    finally:
+        connection.signal(signal.SIGCONT)
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, err) == (0, b"")
+    assert b"No timers" in out
 
 
 async def test_a_lost_reply_is_asked_for_again_and_the_command_has_its_effect_once(
@@ -336,6 +357,24 @@ async def test_a_terminal_without_unicode_is_no_fault(person: Person) -> None:
     assert "?Tea? is running" in result.out
 
 
+async def test_doctor_looks_at_a_system_from_outside(cluster: Cluster, person: Person, unique: Names) -> None:
+    alice = person("alice")
+    url = alice.environment["BUBBLE_URL"]
+    report = (await alice.done("doctor", "--url", url, "--json")).data
+    assert report["well"] is True
+    assert [check["name"] for check in report["checks"]] == ["server", "token", "timers", "answers", "clock"]
+    assert f"good for {unique('alice')}, until 20" in report["checks"][1]["told"]
+    for arguments, name in (
+        (("--token", "rubbish"), "token"),
+        (("--url", f"http://127.0.0.1:{free_port()}"), "server"),
+    ):
+        result = await alice.run("doctor", "--url", url, *arguments, "--json")
+        assert result.code == 1
+        assert [check["name"] for check in result.data["checks"] if not check["well"]] == [name]
+    text = await alice.run("doctor", "--url", url, "--token", "rubbish")
+    assert "✗ token" in text.out
+
+
 async def test_connections_are_listed_for_those_who_run_the_system(
     cluster: Cluster, person: Person, unique: Names, connect: Connect
 ) -> None:
@@ -365,6 +404,23 @@ async def test_with_a_token_a_load_is_that_users_devices(person: Person) -> None
     assert "15 of 15 updates acknowledged" in text
     assert "Every device has the last state of every timer." in text
     assert (await alice.done("list", "--json")).data["timers"] == []
+
+
+async def test_a_load_that_is_ended_early_leaves_nothing_behind_either(person: Person) -> None:
+    alice = person("alice")
+    process = await alice.start("load", "--devices", "3", "--for", "60s", "--json")
+    async with Lines(alice) as lines:
+        await lines.expect("timer")
+        process.send_signal(signal.SIGINT)
+        _, err = await asyncio.wait_for(process.communicate(), 20)
+        assert (process.returncode, err) == (ExitCode.INTERRUPTED, b"")
+        assert (await alice.done("list", "--json")).data["timers"] == []
+
+
+async def test_more_devices_than_a_user_may_have_are_refused_in_a_sentence(person: Person) -> None:
+    result = await person("alice").run("load", "--devices", "40", "--for", "1s")
+    assert result.code == ExitCode.BUSY
+    assert "does not permit one user 40 connections" in result.err
 
 
 def bash(script: str, environment: dict[str, str]) -> str:

@@ -200,8 +200,7 @@ class Client:
                 return await self._read(socket)
             finally:
                 writing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await writing
+                await asyncio.gather(writing, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def _socket(self, token: str, *, resumes: bool) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:

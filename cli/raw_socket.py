@@ -72,8 +72,9 @@ class RawSocket(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]  # uvloop's has no common ancestor
         resume = "&resume=1" if self._resume else ""
         self._write(
-            f"GET {self._url.path.rstrip('/')}/ws?token={self._token}&deviceId={quote(f'{self._device}-{self.user}')}{resume} "
+            f"GET {self._url.path.rstrip('/')}/ws?deviceId={quote(f'{self._device}-{self.user}')}{resume} "
             f"HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
+            f"Authorization: Bearer {self._token}\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
         )

@@ -140,7 +140,13 @@ def _header(scene: Scene, width: int) -> Text:
 def _timers(scene: Scene, columns: Layout, room: int) -> list[Text]:
     if not scene.timers:
         return [Text(_fit("No timers. Try: bubble start Tea 5m", columns.width), style="dim"), Text()][:room]
-    blocks = [_block(timer, columns, scene.now) for timer in in_order(scene.timers, scene.now)]
+    whole = [_block(timer, columns, scene.now) for timer in in_order(scene.timers, scene.now)]
+    # Rather all timers without their people, or without their bars, than some of them with everything.
+    blocks = whole
+    for lines_each in (3, 2, 1):
+        blocks = [block[:lines_each] for block in whole]
+        if sum(len(block) for block in blocks) < room:
+            break
     lines: list[Text] = []
     for number, block in enumerate(blocks):
         rest = len(blocks) - number

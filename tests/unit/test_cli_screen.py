@@ -92,6 +92,14 @@ def test_what_does_not_fit_is_counted() -> None:
     assert f"… and {left_out} more" in shown
 
 
+def test_where_not_everything_fits_there_are_rather_all_timers_with_less_of_each() -> None:
+    timers = [timer(f"Timer {number}", (number + 1) * MINUTE) for number in range(4)]
+    for height, people, bars in ((16, True, True), (12, False, True), (8, False, False)):
+        shown = text(scene(*timers), width=40, height=height)
+        assert all(each.name in shown for each in timers)
+        assert ("  alice" in shown, "█" in shown) == (people, bars), shown
+
+
 def test_without_timers_it_says_how_to_make_one() -> None:
     assert "bubble start" in text(scene())
 

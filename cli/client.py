@@ -76,7 +76,8 @@ class Client:
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._replies: dict[str, asyncio.Future[Message]] = {}
         self._wake = asyncio.Event()
-        self._why = ""
+        self._why = ""  # the system took no connection yet
+        self._dead = ""  # the connection was given up
 
     @property
     def now(self) -> int:
@@ -197,8 +198,10 @@ class Client:
         async with self._socket(token, resumes=resumes) as socket:
             writing = asyncio.create_task(self._write(socket))
             try:
-                return await self._read(socket)
+                code, why = await self._read(socket)
+                return code, self._dead or why
             finally:
+                self._dead = ""
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)
 
@@ -272,7 +275,10 @@ class Client:
         """Sends what there is to send, and lets time pass. Ends with the connection; a dead one it ends itself."""
         with contextlib.suppress(ConnectionError, aiohttp.ClientError):
             while True:
-                if any(isinstance(each, Dead) for each in self.conversation.tick(local_now())):
+                for happening in self.conversation.tick(local_now()):
+                    if isinstance(happening, Dead):
+                        self._dead = happening.why
+                if self._dead:
                     break
                 try:
                     async with asyncio.timeout(_SEND_WITHIN):

@@ -16,7 +16,7 @@ import msgspec
 from cli.access import Access
 from cli.clock import local_now
 from cli.conversation import Answered, Conversation, Dead, Happening, UpToDate
-from cli.errors import BadToken, Busy, ExitCode, Problem, Unreachable, refusal
+from cli.errors import BadToken, Busy, Problem, Unreachable, refusal
 from cli.pending import Message
 from cli.reconnect import TOKEN_EXPIRED
 
@@ -51,8 +51,9 @@ class Client:
     return, nothing is read, so that a slow terminal slows the server's sending, and gets states conflated, instead of
     filling our memory.
 
-    `lasting`: it is to stay for long: the link is watched by pings, and the failures that a running system gets over
-    are waited for without end.
+    Before it is connected for the first time, a server that can't be reached is a Problem at once (the address may be wrong),
+    and one that is not ready is waited for; later on both are, without end. `lasting`: the link is watched by pings, as is
+    needed by who waits for others and not for replies.
     """
 
     def __init__(
@@ -65,11 +66,11 @@ class Client:
     ) -> None:
         self.conversation = Conversation(pings=lasting)
         self.access = access
-        self._lasting = lasting
         self._on_happening = on_happening or (lambda _: None)
         self._on_link = on_link or (lambda _: None)
         # Each process is a device of its own: it is told what other terminals of the same user do.
-        self._device = f"bubble-{platform.node()[:60] or 'host'}-{os.getpid()}-{secrets.token_hex(3)}"
+        host = platform.node().encode("ascii", "ignore").decode()[:60] or "host"
+        self._device = f"bubble-{host}-{os.getpid()}-{secrets.token_hex(3)}"
         self._token = access.token
         self._http: aiohttp.ClientSession | None = None
         self._task: asyncio.Task[None] | None = None
@@ -132,8 +133,8 @@ class Client:
             self.conversation.pending.forget(message_id)
         if answer.get("status") == "error":
             raise refusal(
-                answer["code"],
-                answer["error"],
+                answer.get("code", 500),
+                str(answer.get("error", "The server refused it")),
                 retry_after=answer.get("retryAfter", 0.0),
                 trace_id=answer.get("traceId", ""),
             )
@@ -358,10 +359,9 @@ def unreachable(access: Access, error: Exception) -> Unreachable:
     return Unreachable(f"{access.host} can't be reached: {error or type(error).__name__}.", hint=hint)
 
 
-def not_ours(access: Access, status: int) -> Problem:
-    """Something else listens there."""
-    return Problem(
+def not_ours(access: Access, status: int) -> Unreachable:
+    """Something else listens there: at another address, or before a system that is away just now."""
+    return Unreachable(
         f"What answers at {access.url} is no Bubble Timer (HTTP {status}).",
         hint="Set --url or BUBBLE_URL to the address of the page.",
-        code=ExitCode.UNREACHABLE,
     )

@@ -203,7 +203,7 @@ class Conversation:
             return []
         try:
             return self._understand(message, now)
-        except (KeyError, TypeError, ValueError):  # msgspec.ValidationError is a ValueError
+        except (AttributeError, KeyError, TypeError, ValueError):  # msgspec.ValidationError is a ValueError
             return [Dead("the server does not speak the protocol")]
 
     def _understand(self, message: Message, now: float) -> list[Happening]:

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cli.conversation import (
     ACK_EVERY,
@@ -22,6 +24,7 @@ from cli.conversation import (
     Unshared,
     UpToDate,
 )
+from cli.pending import Pending
 from cli.timers import Timer
 from runtime.iso8601 import format_instant
 
@@ -347,3 +350,65 @@ def test_what_is_not_known_yet_is_ignored(text: str) -> None:
     peer = Peer()
     peer.begin()
     assert peer.conversation.received(text, peer.now) == []
+
+
+KEYS = [
+    "type",
+    "status",
+    "action",
+    "timer",
+    "timerId",
+    "timers",
+    "gone",
+    "messageId",
+    "code",
+    "error",
+    "retryAfter",
+    "version",
+]
+KEYS += [
+    "afterMs",
+    "serverTime",
+    "receivedTime",
+    "timestamp",
+    "limits",
+    "traceparent",
+    "sharedWith",
+    "shareVersion",
+    "userId",
+]
+WORDS = [
+    "connected",
+    "snapshot",
+    "pong",
+    "reconnect",
+    "timer",
+    "share",
+    "update",
+    "stop",
+    "add",
+    "remove",
+    "processed",
+    "error",
+]
+values = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from([*WORDS, "m", "tea"]), st.text(max_size=5)
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*KEYS, "id", "name"]), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(KEYS), values, max_size=6), min_size=1, max_size=4))
+def test_whatever_a_server_says_it_is_understood_ignored_or_left_and_never_raises(messages: list[Message]) -> None:
+    peer = Peer(pings=True)
+    peer.conversation.pending = Pending(lambda: "m")
+    peer.begin(wire())
+    peer.conversation.request({"type": "timer"}, peer.now + 60)
+    peer.conversation.tick(peer.now)
+    for message in messages:
+        peer.say(**message)
+        peer.sent()

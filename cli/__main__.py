@@ -40,13 +40,12 @@ async def watch(
     as_json: bool,
 ) -> None:
     """Show all timers live, and what others do, until Ctrl-C. With --json: one object a line for each thing that happens."""
-    from rich.console import Console
-
+    from cli import output
     from cli import watch as live
     from cli.commands import duration_of
 
     seconds = None if for_ is None else duration_of(for_) / 1e6
-    await live.watch(access, Console(highlight=False), as_json=as_json, bell=bell, seconds=seconds)
+    await live.watch(access, output.Terminal(highlight=False), as_json=as_json, bell=bell, seconds=seconds)
 
 
 @app.command(rich_help_panel=_TIMERS)
@@ -239,9 +238,8 @@ async def load(
     as_json: bool,
 ) -> int:
     """Put a small load on a system, and see what it does. Exits 0 only when nothing was lost or refused."""
-    from rich.console import Console
-
     from cli import load as test
+    from cli import output
     from cli.commands import duration_of
 
     return await test.run(
@@ -250,7 +248,7 @@ async def load(
         group=group,
         rate=rate,
         seconds=duration_of(for_) / 1e6,
-        console=Console(highlight=False),
+        console=output.Terminal(highlight=False),
         as_json=as_json,
     )
 

@@ -5,7 +5,6 @@ import time
 
 import aiohttp
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
 from cli import output
@@ -103,7 +102,7 @@ async def show(access: Access, *, as_json: bool) -> int:
     if as_json:
         output.print_json({"well": well, "url": access.url, "checks": checks})
         return 0 if well else 1
-    console = Console(highlight=False, soft_wrap=True)
+    console = output.Terminal(highlight=False, soft_wrap=True)
     console.print(Text(access.url, style="bold"))
     for check in checks:
         mark = ("✓ ", "green") if check.well else ("✗ ", "bold red")

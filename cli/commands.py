@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
 from cli import human, output
@@ -99,7 +98,7 @@ async def show_list(access: Access, *, as_json: bool) -> None:
                 }
             )
         elif timers:
-            console = Console(highlight=False)
+            console = output.Terminal(highlight=False)
             console.print(output.table(timers, now, console.width))
         else:
             _say("No timers. Try: bubble start Tea 5m")
@@ -165,4 +164,4 @@ def _tell(timer: Timer, now: int, text: str, *, as_json: bool) -> None:
 
 
 def _say(text: str) -> None:
-    Console(highlight=False, soft_wrap=True).print(Text(text))
+    output.Terminal(highlight=False, soft_wrap=True).print(Text(text))

@@ -10,7 +10,6 @@ from typing import Any
 
 import grpc
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -42,7 +41,7 @@ async def show(users: list[str], address: str | None, *, as_json: bool) -> None:
     if as_json:
         output.print_json({"connections": [_described(each) for each in found]})
         return
-    console = Console(highlight=False)
+    console = output.Terminal(highlight=False)
     if not found:
         console.print(Text(f"No connections of {', '.join(users)}."))
         return

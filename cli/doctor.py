@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.errors import Problem
-from cli.output import print_json
+from cli.output import Terminal, print_json
 from connection_service.config import ConnectionSettings
 from edge.config import EdgeSettings
 from runtime.grpc_client import split_address
@@ -109,7 +109,7 @@ def main(further: Sequence[str], *, as_json: bool) -> int:
     if as_json:
         print_json({"well": well, "processes": findings})
     else:
-        show(findings, Console())
+        show(findings, Terminal())
     return 0 if well else 1
 
 

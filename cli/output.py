@@ -18,6 +18,13 @@ from cli.timers import State, Timer, distinct_prefix, in_order
 from runtime.iso8601 import format_instant
 
 
+class Terminal(Console):
+    """rich's, but that a reader who has enough (such as `head`) is no fault: rich would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def wire_time(now: int) -> str:
     """A moment as the protocol writes it, to the millisecond."""
     return format_instant(now - now % 1_000)
@@ -47,7 +54,7 @@ def print_problem(problem: Problem, *, as_json: bool) -> None:
         told = {"error": problem.message, "hint": problem.hint, "exitCode": int(problem.code)}
         print(msgspec.json.encode(told).decode(), file=sys.stderr)
         return
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Terminal(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold red]Error:[/] {escape(human.printable(problem.message))}")
     if problem.hint:
         console.print(f"[dim]Hint:[/]  {escape(human.printable(problem.hint))}")

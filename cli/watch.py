@@ -56,7 +56,7 @@ async def watch(access: Access, console: Console, *, as_json: bool, bell: bool, 
     view: _Json | _Lines | _Screen
     if as_json:
         view = _Json()
-    elif console.is_terminal:
+    elif console.is_terminal and not console.is_dumb_terminal:
         view = _Screen(access, console, bell=bell)
     else:
         view = _Lines()

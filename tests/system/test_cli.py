@@ -321,6 +321,12 @@ async def test_a_reader_that_has_enough_is_no_fault(person: Person) -> None:
     assert (process.returncode, err) == (0, b"")
 
 
+async def test_a_reader_who_wants_nothing_is_no_fault_either(person: Person) -> None:
+    environment = person("alice").environment
+    script = f"{shlex.quote(sys.executable)} -m cli list | true; echo ${{PIPESTATUS[0]}}"
+    assert (await asyncio.to_thread(bash, script, environment)).strip() == "0"
+
+
 async def test_watch_for_a_while_ends_by_itself(person: Person) -> None:
     result = await person("alice").done("watch", "--for", "1s")
     assert "connected to" in result.out

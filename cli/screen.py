@@ -104,8 +104,8 @@ def next_change(timers: Sequence[Timer], now: int, width: int) -> int:
         elif state is State.RUNNING:
             digit = human.SECOND // 10 if left <= human.TENTHS_BELOW else human.SECOND
             soonest = min(soonest, left % digit or digit)
-            if left < timer.total:
-                shown = -(-left * steps // timer.total)
+            if timer.total:
+                shown = -(-min(left, timer.total) * steps // timer.total)
                 soonest = min(soonest, left - (shown - 1) * timer.total // steps)
     return max(soonest, _MIN_STEP)
 

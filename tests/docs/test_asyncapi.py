@@ -163,6 +163,14 @@ def test_the_examples_are_what_the_document_says_of_them(asyncapi: Document) -> 
                 assert asyncapi.what_is(example) == name
 
 
+def test_a_field_that_is_not_in_the_document_is_found_wherever_it_is(asyncapi: Document) -> None:
+    (_, snapshot) = asyncapi.examples("snapshot")
+    assert asyncapi.what_is(snapshot) == "snapshot"
+    for frame in (snapshot | {"mood": "good"}, snapshot | {"timers": [snapshot["timers"][0] | {"mood": "good"}]}):
+        with pytest.raises(AssertionError, match="is no message"):
+            asyncapi.what_is(frame)
+
+
 @pytest.mark.parametrize("name", STRUCTS)
 def test_what_the_document_forbids_the_codec_refuses(asyncapi: Document, name: str) -> None:
     codec = seed.SeedCodec()
@@ -199,11 +207,19 @@ def test_the_errors_are_those_of_the_edge(asyncapi: Document) -> None:
     assert [each["const"] for each in code["oneOf"]] == list(MEANINGS)
 
 
+def test_the_timer_of_a_refusal_is_a_timer_that_may_be_stopped(asyncapi: Document) -> None:
+    timer, refused = (
+        asyncapi.resolved(asyncapi.whole["components"]["schemas"][name]) for name in ("timer", "refusedTimer")
+    )
+    assert refused["required"] == timer["required"]
+    assert refused["properties"] == timer["properties"] | {"stoppedBy": timer["properties"]["id"]}
+
+
 def test_the_numbers_are_those_of_the_code(asyncapi: Document) -> None:
     schemas = asyncapi.whole["components"]["schemas"]
     assert schemas["id"]["maxLength"] == text.MAX_ID
     assert schemas["requestId"]["maxLength"] == text.MAX_ID
-    for name in ("timerFields", "timer"):
+    for name in ("timerFields", "timer", "refusedTimer"):
         fields = schemas[name]["properties"]
         assert fields["name"]["maxLength"] == text.MAX_NAME
         for field in ("totalDuration", "remainingDuration", "endTime"):

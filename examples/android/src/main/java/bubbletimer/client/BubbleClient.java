@@ -2,7 +2,6 @@ package bubbletimer.client;
 
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
@@ -49,6 +48,7 @@ public final class BubbleClient implements AutoCloseable {
     private final PendingRequests pending;
     private final TimerStore store;
 
+    private volatile boolean closed;
     private ConnectionState state = ConnectionState.of(ConnectionState.Name.CLOSED);
     private List<Timer> shown = List.of();
     private WebSocket socket;
@@ -110,8 +110,13 @@ public final class BubbleClient implements AutoCloseable {
      */
     public CompletableFuture<JsonObject> send(Request request) {
         CompletableFuture<JsonObject> answer = new CompletableFuture<>();
-        if (thread.isShutdown()) answer.completeExceptionally(RequestException.unanswered("The client was closed"));
+        RequestException late = RequestException.unanswered("The client was closed");
+        if (closed) answer.completeExceptionally(late);
         thread.execute(() -> {
+            if (closed) {
+                answer.completeExceptionally(late);
+                return;
+            }
             boolean isNew = store.get(request.timerId()) == null;
             pending.add(request).whenComplete((reply, error) -> {
                 if (error == null) {
@@ -136,6 +141,7 @@ public final class BubbleClient implements AutoCloseable {
     /** For good. What is not answered by then is not known to have happened, or not to. */
     @Override
     public void close() {
+        closed = true;
         thread.execute(() -> {
             WebSocket last = socket;
             disconnect();
@@ -172,7 +178,7 @@ public final class BubbleClient implements AutoCloseable {
     private void open(String token) {
         resumes = hasSnapshot && store.all().size() <= MOST_SYNCED && sizeOf(sync().toString()) <= messageBytes;
         // Without a sync, the first snapshot has all there is, and what is not in it is gone.
-        doubtful = resumes ? Set.of() : new HashSet<>(store.ids());
+        doubtful = resumes ? Set.of() : store.ids();
         // The device goes into the query: the header DeviceId is how the older app's dialect is told.
         HttpUrl.Builder url = address.newBuilder().addQueryParameter("deviceId", deviceId);
         if (resumes) url.addQueryParameter("resume", "1");
@@ -188,8 +194,8 @@ public final class BubbleClient implements AutoCloseable {
     private void receive(String text) {
         try {
             dispatch(JsonParser.parseString(text).getAsJsonObject());
-        } catch (JsonParseException | IllegalStateException | NullPointerException | ClassCastException error) {
-            lose("a message that can't be understood: " + error.getMessage());
+        } catch (RuntimeException error) { // whatever it is: going on with half of a message taken in would be worse
+            lose("a message that can't be understood: " + error);
         }
         show();
     }
@@ -293,8 +299,9 @@ public final class BubbleClient implements AutoCloseable {
         for (JsonElement each : message.getAsJsonArray("timers")) timers.add(Timer.from(each.getAsJsonObject()));
         List<String> gone = new ArrayList<>();
         for (JsonElement each : message.getAsJsonArray("gone")) gone.add(each.getAsString());
-        timers.forEach(timer -> doubtful.remove(timer.id()));
-        gone.addAll(doubtful);
+        Set<String> here = new HashSet<>();
+        timers.forEach(timer -> here.add(timer.id()));
+        doubtful.stream().filter(id -> !here.contains(id)).forEach(gone::add);
         doubtful = Set.of();
         store.mergeSnapshot(timers, gone);
     }
@@ -383,7 +390,6 @@ public final class BubbleClient implements AutoCloseable {
         });
         thread.setRemoveOnCancelPolicy(true);
         thread.setRejectedExecutionHandler(new ThreadPoolExecutor.DiscardPolicy()); // what comes after `close`
-        thread.setExecuteExistingDelayedTasksAfterShutdownPolicy(false);
         return thread;
     }
 

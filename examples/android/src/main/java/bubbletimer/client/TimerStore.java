@@ -1,11 +1,11 @@
 package bubbletimer.client;
 
 import com.google.gson.JsonObject;
-import java.util.ArrayList;
 import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * The timers this device knows. No I/O, not thread-safe: the client's thread has it.
@@ -101,7 +101,7 @@ public final class TimerStore {
         return both;
     }
 
-    Collection<String> ids() {
-        return new ArrayList<>(timers.keySet());
+    Set<String> ids() {
+        return Set.copyOf(timers.keySet());
     }
 }

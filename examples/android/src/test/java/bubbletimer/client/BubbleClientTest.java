@@ -121,8 +121,9 @@ class BubbleClientTest {
         JsonObject sync = second.hear();
         assertEquals("{\"tea\":10}", sync.get("versions").toString());
         assertEquals("{\"tea\":1}", sync.get("shareVersions").toString());
-        second.say("{'type':'snapshot','timers':[],'gone':['tea'],'messageId':'sync'}");
-        until(() -> timers.isEmpty());
+        String eggs = TEA.replace("tea", "eggs");
+        second.say("{'type':'snapshot','timers':[" + eggs + "],'gone':['tea'],'messageId':'sync'}");
+        until(() -> timers.size() == 1 && timers.get(0).id().equals("eggs"));
     }
 
     @Test

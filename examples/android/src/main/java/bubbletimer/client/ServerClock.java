@@ -15,8 +15,8 @@ public final class ServerClock {
     /** How far two good quartz clocks part: 100 millionths of the time that went by since the exchange. */
     static final double DRIFT = 100e-6;
 
-    /** The server writes its times in milliseconds. */
-    static final long RESOLUTION_MICROS = 1_000;
+    /** Times are written to the microsecond. */
+    static final long RESOLUTION_MICROS = 1;
 
     private static final int KEPT = 8;
 

@@ -54,7 +54,7 @@ public final class BubbleClient implements AutoCloseable {
     private WebSocket socket;
     private boolean resumes;
     private boolean hasSnapshot;
-    private Set<String> doubtful = Set.of();
+    private final Set<String> doubtful = new HashSet<>();
     private Runnable retry = () -> {};
     private Runnable greeting = () -> {};
     private long openedAt;
@@ -177,8 +177,9 @@ public final class BubbleClient implements AutoCloseable {
 
     private void open(String token) {
         resumes = hasSnapshot && store.all().size() <= MOST_SYNCED && sizeOf(sync().toString()) <= messageBytes;
-        // Without a sync, the first snapshot has all there is, and what is not in it is gone.
-        doubtful = resumes ? Set.of() : store.ids();
+        // Without a sync, what the first snapshot does not have is gone, unless it was changed over this connection before.
+        doubtful.clear();
+        if (!resumes) doubtful.addAll(store.ids());
         // The device goes into the query: the header DeviceId is how the older app's dialect is told.
         HttpUrl.Builder url = address.newBuilder().addQueryParameter("deviceId", deviceId);
         if (resumes) url.addQueryParameter("resume", "1");
@@ -302,7 +303,7 @@ public final class BubbleClient implements AutoCloseable {
         Set<String> here = new HashSet<>();
         timers.forEach(timer -> here.add(timer.id()));
         doubtful.stream().filter(id -> !here.contains(id)).forEach(gone::add);
-        doubtful = Set.of();
+        doubtful.clear();
         store.mergeSnapshot(timers, gone);
     }
 
@@ -323,6 +324,7 @@ public final class BubbleClient implements AutoCloseable {
     }
 
     private void take(Request request, JsonObject reply, boolean wasNew) {
+        doubtful.remove(request.timerId());
         long version = reply.get("version").getAsLong();
         switch (request.kind()) {
             case "timer.update" -> store.updated(request.timerId(), userId, request.fields(), version, wasNew);

@@ -167,6 +167,22 @@ class BubbleClientTest {
     }
 
     @Test
+    void whatWasChangedBeforeTheFirstSnapshotIsNotGoneForBeingOlderInIt() throws Exception {
+        List<Timer> many = new ArrayList<>();
+        for (int i = 0; i < 2_001; i++) many.add(new Timer("t" + i, "alice", "", null, null, null, 1, List.of(), 0));
+        client = client(many);
+        FakeServer.Link link = server.accept();
+        client.start();
+        link.greet();
+        CompletableFuture<JsonObject> answer = client.send(Request.update("t7", "mine", null, null, null));
+        link.say("{'status':'processed','timerId':'t7','version':5,'messageId':" + link.hear().get("messageId") + "}");
+        answer.get(FakeServer.WITHIN_SECONDS, TimeUnit.SECONDS);
+        link.say("{'type':'snapshot','timers':[" + TEA + "],'gone':[]}"); // t7 was read before that command
+        until(() -> timers.size() == 2);
+        assertEquals("mine", timers.get(0).name());
+    }
+
+    @Test
     void aRefusedSyncIsTriedAgainOverANewConnection() throws Exception {
         FakeServer.Link first = connected();
         until(() -> !timers.isEmpty());

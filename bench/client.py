@@ -10,6 +10,7 @@ import json
 import struct
 import time
 import urllib.request
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import jwt
@@ -46,21 +47,27 @@ class Client(asyncio.Protocol):
         host, port = self._url.hostname or "127.0.0.1", self._url.port or 80
         await asyncio.get_running_loop().create_connection(lambda: self, host, port)
 
+    def path(self) -> str:
+        """What is asked for at the handshake."""
+        resume = "&resume=1" if self._resume else ""
+        return f"/ws?token={self._token}&deviceId={self._device}-{self.user}{resume}"
+
     def on_open(self) -> None:
         """The server has agreed to be a WebSocket."""
 
     def on_text(self, payload: bytes) -> None:
         """A text message has come."""
 
+    def makes_ready(self, payload: bytes) -> bool:
+        """Is this the message after which the connection can be used?"""
+        return payload.startswith(b'{"type":"snapshot"')
+
     def on_closed(self, exc: Exception | None) -> None:
         """The connection has ended."""
 
     def send(self, text: str) -> None:
         """Sends one text message. Nothing happens when there is no connection any more."""
-        payload = text.encode()
-        length = len(payload)
-        head = struct.pack("!BB", 0x81, 0x80 | length) if length < 126 else struct.pack("!BBH", 0x81, 0xFE, length)
-        self._write(head + _NO_MASK + payload)
+        self._write(text_frame(text.encode()))
 
     def close(self) -> None:
         """Ends the connection."""
@@ -72,9 +79,8 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # uvloop's has no common ancestor
-        resume = "&resume=1" if self._resume else ""
         self._write(
-            f"GET /ws?token={self._token}&deviceId={self._device}-{self.user}{resume} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
+            f"GET {self.path()} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
         )
@@ -99,24 +105,11 @@ class Client(asyncio.Protocol):
             self._open = True
             self._buffer = rest
             self.on_open()
-        buffer, position, available = self._buffer, 0, len(self._buffer)
-        while available - position >= 2:
-            length, start = buffer[position + 1] & 0x7F, position + 2
-            if length == 126:
-                if available - position < 4:
-                    break
-                (length,) = struct.unpack_from("!H", buffer, start)
-                start += 2
-            elif length == 127:
-                if available - position < 10:
-                    break
-                (length,) = struct.unpack_from("!Q", buffer, start)
-                start += 8
-            if start + length > available:
-                break
-            self._frame(buffer[position], buffer[start : start + length])
-            position = start + length
-        self._buffer = buffer[position:]
+        position = 0
+        for first_byte, start, end in frames(self._buffer):
+            self._frame(first_byte, self._buffer[start:end])
+            position = end
+        self._buffer = self._buffer[position:]
 
     def _frame(self, first_byte: int, payload: bytes) -> None:
         opcode = first_byte & 0x0F
@@ -128,10 +121,10 @@ class Client(asyncio.Protocol):
                 payload = b"".join((*self._fragments, payload))
                 self._fragments.clear()
             self.on_text(payload)
-            if not self.ready.done() and payload.startswith(b'{"type":"snapshot"'):
+            if not self.ready.done() and self.makes_ready(payload):
                 self.ready.set_result(None)
         elif opcode == 9:
-            self._write(b"\x8a\x80" + _NO_MASK)
+            self._write(pong_frame(payload))
         elif opcode == 8:
             self.close_code = int.from_bytes(payload[:2], "big")
             self._write(b"\x88" + bytes((0x80 | len(payload),)) + _NO_MASK + payload)
@@ -139,6 +132,39 @@ class Client(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A text message of at most 65,535 bytes as a client sends it."""
+    length = len(payload)
+    head = struct.pack("!BB", 0x81, 0x80 | length) if length < 126 else struct.pack("!BBH", 0x81, 0xFE, length)
+    return head + _NO_MASK + payload
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a WebSocket ping with this payload."""
+    return b"\x8a" + bytes((0x80 | len(payload),)) + _NO_MASK + payload
+
+
+def frames(buffer: bytes) -> Iterator[tuple[int, int, int]]:
+    """First byte, and start and end of the payload, of each frame from a server that is whole."""
+    position, available = 0, len(buffer)
+    while available - position >= 2:
+        length, start = buffer[position + 1] & 0x7F, position + 2
+        if length == 126:
+            if available - position < 4:
+                return
+            length = buffer[start] << 8 | buffer[start + 1]
+            start += 2
+        elif length == 127:
+            if available - position < 10:
+                return
+            length = int.from_bytes(buffer[start : start + 8], "big")
+            start += 8
+        if start + length > available:
+            return
+        yield buffer[position], start, start + length
+        position = start + length
 
 
 def text_field(payload: bytes, name: bytes) -> bytes:

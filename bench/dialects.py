@@ -35,6 +35,8 @@ class Dialect:
     """What a client says as soon as the socket is open, with the token for `%s`."""
     pings: ClassVar[dict[bytes, str]] = {}
     """Messages that must be answered, and by what."""
+    ping_pattern: ClassVar[re.Pattern[bytes] | None] = None
+    """Finds those messages in the bytes of a connection."""
     mark: ClassVar[bytes] = b'"status":"processed"'
     """Is in every acknowledgement of an update, once, and in nothing else."""
     error: ClassVar[bytes] = b'"status":"error"'
@@ -79,6 +81,7 @@ class SocketIo(Dialect):
     ready: ClassVar[bytes] = b"40"
     opening: ClassVar[str] = '40{"token":"%s"}'
     pings: ClassVar[dict[bytes, str]] = {b"2": "3"}
+    ping_pattern: ClassVar[re.Pattern[bytes] | None] = re.compile(rb"\x81\x01(2)")
     mark: ClassVar[bytes] = b'[{"version":'
     replies: ClassVar[re.Pattern[bytes]] = re.compile(rb'43(\d+)\[\{"version":(\d+)')
     reply_is_version_first: ClassVar[bool] = False
@@ -100,6 +103,7 @@ class Centrifugo(Dialect):
     ready: ClassVar[bytes] = b'{"id":1,"connect"'
     opening: ClassVar[str] = '{"id":1,"connect":{"token":"%s"}}'
     pings: ClassVar[dict[bytes, str]] = {b"{}": "{}"}
+    ping_pattern: ClassVar[re.Pattern[bytes] | None] = re.compile(rb"(?<!:)(\{\})")  # it may share a frame with others
     mark: ClassVar[bytes] = b'"publish":{'
     replies: ClassVar[re.Pattern[bytes]] = re.compile(rb'\{"id":(\d+),"publish":\{()')
     reply_is_version_first: ClassVar[bool] = False

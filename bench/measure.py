@@ -17,7 +17,7 @@ from bench.verify import Verdict, check_group
 
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9, "max": 100}
 
-_CALM = 3.0  # seconds of idleness before memory is looked at, and during which its CPU is
+_CALM = 2.0  # seconds of idleness before memory is looked at, and during which its CPU is
 _REST_WITHIN, _LOOK = 20.0, 0.2  # seconds
 _RESTING = 0.25  # cores that a system may use when it has nothing to do: pings, sweepers
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -66,34 +66,43 @@ def _busy_seconds() -> float:
 
 async def under_load(target: Target, gathering: Gathering, load: Load) -> Result:
     """Puts the load on and says what came of it. Takes as long as the load, and a few seconds."""
-    meter = _Meter(target)
-    window = await gathering.endure(load, meter.start, meter.stop)
+    target.check()
+    whole, measured = _Meter(target), _Meter(target)
+    whole.start()
+    window = await gathering.endure(load, measured.start, measured.stop)
+    target.check()
     await _rest(target)
+    whole.stop()
     verdict = Verdict()
     elapsed = window.end - window.start
-    replies, deliveries = Histogram(), 0
-    acknowledged = 0
+    replies = Histogram()
+    updates = deliveries = all_updates = all_deliveries = 0
     async for group in window.histories():
         check_group(group, verdict, echo=target.dialect.echo)
         for history in group:
             dues = {sent.number: sent.due for sent in history.sent}
-            for reply in history.replies:
-                if window.start <= reply.at < window.end:
-                    acknowledged += 1
-                if window.start <= dues.get(reply.number, 0.0) < window.end:
-                    replies.record([reply.at - dues[reply.number]])
+            replies.record(
+                reply.at - dues[reply.number]
+                for reply in history.replies
+                if window.start <= dues.get(reply.number, 0.0) < window.end
+            )
+            updates += sum(window.start <= reply.at < window.end for reply in history.replies)
             deliveries += sum(window.start <= delivery.at < window.end for delivery in history.deliveries)
+            all_updates += len(history.replies)
+            all_deliveries += len(history.deliveries)
     arrivals = Histogram(delay for due, delay in verdict.delays if window.start <= due < window.end)
+    # Some systems acknowledge faster than they deliver. So costs are those of the whole load, until all had arrived.
     return {
-        "updates_per_s": round(acknowledged / elapsed, 1),
+        "updates_per_s": round(updates / elapsed, 1),
         "deliveries_per_s": round(deliveries / elapsed, 1),
-        "cpu_us_per_update": _per(meter.servers(), acknowledged),
-        "cpu_us_per_delivery": _per(meter.servers(), deliveries),
+        "deliveries_per_update": round(all_deliveries / all_updates, 2) if all_updates else None,
+        "cpu_us_per_update": _per(whole.servers(), all_updates),
+        "cpu_us_per_delivery": _per(whole.servers(), all_deliveries),
         "cpu_us_per_update_of": {
-            part: _per(seconds, acknowledged) for part, seconds in meter.used.items() if part != _GENERATOR
+            part: _per(seconds, all_updates) for part, seconds in whole.used.items() if part != _GENERATOR
         },
-        "generator_us_per_delivery": _per(meter.used[_GENERATOR], deliveries),
-        "other_cores": round(meter.other / elapsed, 2),
+        "generator_us_per_delivery": _per(measured.used[_GENERATOR], deliveries),
+        "other_cores": round(measured.other / elapsed, 2),
         "reply_ms": _percentiles(replies),
         "delivery_ms": _percentiles(arrivals),
         "refused": verdict.refused,

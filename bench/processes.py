@@ -75,6 +75,11 @@ class Program:
                 return
         raise RuntimeError(f"{self._command[0]} did not start: {self._log.read_text()[-2_000:]}")
 
+    def check(self) -> None:
+        """Raises RuntimeError with the end of its log when it has ended by itself."""
+        if self._process is not None and self._process.returncode is not None:
+            raise RuntimeError(f"{self._command[0]} has ended: {self._log.read_text()[-1_000:]}")
+
     async def stop(self) -> None:
         """Ends it, if it still runs."""
         if self._process is None or self._process.returncode is not None:

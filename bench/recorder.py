@@ -68,12 +68,17 @@ class Recorder(asyncio.Protocol):
 
     def pongs(self) -> bytes:
         """Frames that answer all pings that came; to be sent when the measurement is over."""
-        everything, answers = b"".join(self._chunks), []
-        for first_byte, start, end in frames(everything):
-            if first_byte == _FIN_AND_OPCODE_PING:
-                answers.append(pong_frame(everything[start:end]))
-            elif end - start <= 2 and (answer := self._dialect.pings.get(everything[start:end])):
-                answers.append(text_frame(answer.encode()))
+        everything = b"".join(self._chunks)
+        answers = []
+        if bytes((_FIN_AND_OPCODE_PING,)) in everything:  # or a length, or nothing of the sort
+            answers = [
+                pong_frame(everything[start:end])
+                for first_byte, start, end in frames(everything)
+                if first_byte == _FIN_AND_OPCODE_PING
+            ]
+        if self._dialect.ping_pattern:
+            pings = self._dialect.ping_pattern.findall(everything)
+            answers += [text_frame(self._dialect.pings[ping].encode()) for ping in pings]
         return b"".join(answers)
 
     def replies(self) -> list[Reply]:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import jwt
 
@@ -49,6 +50,8 @@ class Target:
     durable = True
     """What it acknowledges is on disk."""
     is_peer = True
+    connects_differently = True
+    """From the others in the table, so that it is measured with connections alone, too."""
     why_ahead = ""
     """What its lead rests on, in figures in which it has one."""
     dialect: Dialect = Dialect()
@@ -70,6 +73,11 @@ class Target:
             await program.stop()
         self._programs.clear()
         self.urls.clear()
+
+    def check(self) -> None:
+        """Raises RuntimeError when one of its processes has ended."""
+        for _, program in self._programs:
+            program.check()
 
     def pids(self) -> list[tuple[str, int]]:
         """Its processes, each with its part in the system."""
@@ -167,6 +175,7 @@ class SocketIoNode(Target):
     dialect = SocketIo()
     _processes = 1
     _with_redis = False
+    _environment: ClassVar[Mapping[str, str]] = {}
 
     async def install(self) -> None:
         _need("node", "Node.js")
@@ -180,9 +189,24 @@ class SocketIoNode(Target):
         shutil.copy(_SOURCES / "socketio_node" / "server.mjs", place)  # where its modules are
         shared = await self._redis(directory) if self._with_redis else {}
         for number in range(self._processes):
-            environment = {**shared, "DATABASE": str(directory / f"timers-{number}.sqlite"), "NODE_ENV": "production"}
+            environment = {
+                **shared,
+                **self._environment,
+                "DATABASE": str(directory / f"timers-{number}.sqlite"),
+                "NODE_ENV": "production",
+            }
             port = await self._run("server", ["node", place / "server.mjs"], directory, environment)
             self.urls.append(f"ws://127.0.0.1:{port}")
+
+
+class SocketIoNodeSimple(SocketIoNode):
+    """Socket.IO as most would write it: each update is committed alone."""
+
+    name = "socketio-simple"
+    title = "Socket.IO on Node, a commit each"
+    connects_differently = False
+    note = "the same, each update in a transaction of its own, as most would write it"
+    _environment: ClassVar[Mapping[str, str]] = {"COMMIT_EACH": "1"}
 
 
 class SocketIoNodeRedis(SocketIoNode):
@@ -190,7 +214,7 @@ class SocketIoNodeRedis(SocketIoNode):
 
     name = "socketio-redis"
     title = "Socket.IO on Node, Redis adapter"
-    note = "the same in two processes with a SQLite file each, and Redis between them"
+    note = "the same as the first in two processes with a SQLite file each, and Redis between them"
     why_ahead = (
         "no call to other services before the acknowledgement, and none after it but one publish; V8. What Redis' pub/sub "
         "loses when a link breaks stays lost."
@@ -270,6 +294,7 @@ TARGETS: list[type[Target]] = [
     Ours,
     RawAiohttp,
     SocketIoNode,
+    SocketIoNodeSimple,
     SocketIoNodeRedis,
     PythonSocketIo,
     DjangoChannels,

@@ -131,4 +131,8 @@ def test_pings_that_came_meanwhile_are_answered_and_nothing_else_is() -> None:
     recorder.data_received(frame(b"ab", 0x89) + frame(delivery))
     recorder.data_received(frame("2") + frame(delivery))
     assert recorder.pongs() == b"\x8a\x82\x00\x00\x00\x00ab" + b"\x81\x81\x00\x00\x00\x003"
+    recorder, _ = make(Centrifugo())
+    reply, delivery = texts(Centrifugo())
+    recorder.data_received(frame(delivery) + frame(reply + b"\n{}") + frame("{}"))
+    assert recorder.pongs() == b"\x81\x82\x00\x00\x00\x00{}" * 2
     assert [end - start for _, start, end in frames(frame(b"ab", 0x89) + frame("2"))] == [2, 1]

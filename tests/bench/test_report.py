@@ -42,7 +42,7 @@ def a_document(*targets: dict[str, Any], rate: float = 0.0) -> dict[str, Any]:
         "load": {"rate": rate},
         "measured_at": "2026-01-01",
         "commit": "abc",
-        "machine": {**machine, "sqlite": "3", "disk_sync_ms": 1},
+        "machine": {**machine, "sqlite": "3", "commit_ms": 1},
         "targets": list(targets),
         "left_out": {"x": "needs\nY"},
     }

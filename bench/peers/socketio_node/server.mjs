@@ -10,7 +10,8 @@ const io = new Server(http, { transports: ["websocket"], serveClient: false });
 if (process.env.REDIS_URL) {
   const { createAdapter } = await import("@socket.io/redis-adapter");
   const { createClient } = await import("redis");
-  const publisher = createClient({ url: process.env.REDIS_URL });
+  // Without a time-out: a publish that waits for longer than that would end the process.
+  const publisher = createClient({ url: process.env.REDIS_URL, commandOptions: { timeout: undefined } });
   const subscriber = publisher.duplicate();
   await Promise.all([publisher.connect(), subscriber.connect()]);
   io.adapter(createAdapter(publisher, subscriber));
@@ -27,7 +28,7 @@ const save = database.prepare(`INSERT INTO timers (id, owner, name, total_durati
   RETURNING version`).pluck();
 
 // What one turn of the event loop has brought is committed together: each commit waits for the disk, and alone they would
-// measure nothing else. It is the favour that we do ourselves.
+// measure nothing else. It is the favour that we do ourselves. COMMIT_EACH leaves it out, as most who write this would.
 let waiting = [];
 const commit = database.transaction((group) => {
   for (const update of group) {
@@ -65,8 +66,9 @@ io.use((socket, next) => {
 io.on("connection", (socket) => {
   socket.join(socket.data.group);
   socket.on("update", (message, acknowledge) => {
-    if (!waiting.length) setImmediate(flush);
+    if (!waiting.length && !process.env.COMMIT_EACH) setImmediate(flush);
     waiting.push({ socket, timer: message.timer, version: 0, acknowledge });
+    if (process.env.COMMIT_EACH) flush();
   });
 });
 

@@ -181,12 +181,14 @@ def main() -> None:
     if unknown:
         parser.error(f"no such scenario: {', '.join(unknown)}; there are {', '.join(each.name for each in SCENARIOS)}")
     fine = True
-    if not options.report:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            fine = runner.run(Run(options).whole())
-    report.write()
+    try:
+        if not options.report:
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                fine = runner.run(Run(options).whole())
+    finally:
+        report.write()
     sys.exit(0 if fine else 1)
 
 

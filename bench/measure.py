@@ -96,6 +96,7 @@ async def under_load(target: Target, gathering: Gathering, load: Load) -> Result
         "updates_per_s": round(updates / elapsed, 1),
         "deliveries_per_s": round(deliveries / elapsed, 1),
         "deliveries_per_update": round(all_deliveries / all_updates, 2) if all_updates else None,
+        "sustained_updates_per_s": round(min(updates, deliveries * all_updates / max(all_deliveries, 1)) / elapsed, 1),
         "cpu_us_per_update": _per(whole.servers(), all_updates),
         "cpu_us_per_delivery": _per(whole.servers(), all_deliveries),
         "cpu_us_per_update_of": {

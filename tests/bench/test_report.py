@@ -10,6 +10,7 @@ from bench.results import faults, summary
 def a_round(updates: float, cpu: float, p50: float, **others: Any) -> dict[str, Any]:
     return {
         "updates_per_s": updates,
+        "sustained_updates_per_s": updates,
         "deliveries_per_s": updates * 7,
         "cpu_us_per_update": cpu * 7,
         "cpu_us_per_delivery": cpu,
@@ -80,9 +81,16 @@ def test_latency_is_compared_at_fixed_rates_and_throughput_in_closed_loops() -> 
     closed = report.text([a_document(a_target("bubble", ours), a_target("quick", quicker))])
     at_a_rate = report.text([a_document(a_target("bubble", ours), a_target("quick", quicker), rate=500)])
     assert "(p50)" not in closed.partition("ahead")[2]
-    assert "updates/s: ours" in closed
+    assert "acknowledged and delivered: ours" in closed
     assert "(p50): ours 5.0" in at_a_rate
-    assert "updates/s: ours" not in at_a_rate
+    assert "acknowledged and delivered: ours" not in at_a_rate
+
+
+def test_a_system_that_acknowledges_faster_than_it_delivers_is_ahead_only_by_what_it_delivers() -> None:
+    ours, overrun = a_round(100, 10, 5), a_round(300, 11, 9, sustained_updates_per_s=90)
+    page = report.text([a_document(a_target("bubble", ours), a_target("overrun", overrun))])
+    assert "### Where another system is ahead" not in page
+    assert "The overrun <system> acknowledges faster than it delivers: 30% of" in page
 
 
 def test_what_was_left_out_is_told_with_its_reason() -> None:

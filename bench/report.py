@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bench import chart, results
+from bench.goals import judged
 from bench.scenarios import SCENARIOS
 from bench.targets import ROOT, TARGETS
 
@@ -39,7 +40,13 @@ def write() -> None:
 
 def text(documents: Sequence[Document]) -> str:
     """The page's part."""
-    parts = [_machine(documents), "![Throughput, CPU time and latency, side by side](performance.svg)"]
+    if not documents:
+        return ""
+    parts = [
+        _machine(documents),
+        _goals(documents),
+        "![Throughput, CPU time and latency, side by side](performance.svg)",
+    ]
     for document in documents:
         table = _under_load(document) if document["load"] else _connections(document)
         parts += [f"### {document['title'].capitalize()}", table, _remarks(document)]
@@ -63,6 +70,14 @@ def _machine(documents: Sequence[Document]) -> str:
         f"{machine['node'] or '(none)'}, Redis {machine['redis'] or '(none)'}, SQLite {machine['sqlite']}. A commit of one row "
         f"takes {machine['commit_ms']} ms until this disk has it. Medians of {rounds} rounds in turns (least to most)."
     )
+
+
+def _goals(documents: Sequence[Document]) -> str:
+    rows = [["what it should reach", "goal", "measured", "reached"]]
+    for goal, figure, limit, met in judged({document["name"]: document for document in documents}):
+        bound = f"{'at least' if goal.at_least else 'at most'} {limit:,.{goal.digits}f} {goal.unit}"
+        rows.append([goal.what, bound, f"{figure:,.{goal.digits}f} {goal.unit}", "yes" if met else "no"])
+    return _rows(rows) if len(rows) > 1 else ""
 
 
 def _under_load(document: Document) -> str:

@@ -170,7 +170,7 @@ class SocketIoNode(Target):
     why_ahead = (
         "one process does everything, so an update crosses no process border, where ours crosses three; V8 compiles what "
         "Python interprets. It keeps no outbox, has no limits per device, and a second process needs Redis, with which "
-        "it costs what the next line of the tables says."
+        "it costs what that line of the tables says."
     )
     dialect = SocketIo()
     _processes = 1

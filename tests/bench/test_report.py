@@ -93,8 +93,25 @@ def test_a_system_that_acknowledges_faster_than_it_delivers_is_ahead_only_by_wha
     assert "The overrun <system> acknowledges faster than it delivers: 30% of" in page
 
 
+def test_a_goal_is_reached_or_not_and_left_out_when_its_figures_are() -> None:
+    ours, socketio, raw = a_round(9_000, 10, 5), a_round(8_000, 9, 9), a_round(12_000, 9, 9)
+    targets = [a_target("bubble", ours), a_target("socketio", socketio), a_target("raw", raw)]
+    page = report.text([a_document(*targets)])
+    assert "| durable updates, 8 unanswered each | at least 10,000 /s | 9,000 /s | no |" in page
+    assert "| the same, against Socket.IO on Node | at least 8,000 /s | 9,000 /s | yes |" in page
+    assert "| CPU time per delivery, against Socket.IO on Node | at most 9.0 µs | 10.0 µs | no |" in page
+    assert "| deliveries, against the raw broadcast | at least 80 % | 75 % | no |" in page
+    alone = report.text([a_document(a_target("bubble", ours))])
+    assert "against" not in alone
+    assert "at least 10,000 /s" in alone
+
+
 def test_what_was_left_out_is_told_with_its_reason() -> None:
     assert "`x` was left out: needs Y." in report.text([a_document(a_target("bubble", a_round(1, 1, 1)))])
+
+
+def test_without_results_there_is_no_text() -> None:
+    assert report.text([]) == ""
 
 
 def test_the_plot_is_an_image_with_a_bar_for_each_system_that_has_the_figure() -> None:

@@ -42,6 +42,13 @@ class Client(asyncio.Protocol):
         self._fragments: list[bytes] = []
         self._open = False
 
+    def start_anew(self) -> None:
+        """Forgets a connection that has ended, so that `connect` may be called again."""
+        self.ready = asyncio.get_running_loop().create_future()
+        self.transport, self.close_code = None, None
+        self._buffer, self._open = b"", False
+        self._fragments.clear()
+
     async def connect(self) -> None:
         """Opens the connection and asks for the WebSocket; wait for `ready` then. Raises OSError."""
         host, port = self._url.hostname or "127.0.0.1", self._url.port or 80

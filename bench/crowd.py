@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +40,7 @@ class Phone(Client):
         self.asked = 0.0
         self.answered = 0.0
         """When the connection was asked for, and could be used."""
+        self.turned_away = 0
         self._place = url
         self._dialect = dialect
         self._asked = itertools.count()
@@ -91,11 +92,21 @@ class Phone(Client):
         self.send(json.dumps({**request, "messageId": number}))
 
     async def arrive(self) -> None:
-        """Connects. Raises OSError or TimeoutError."""
+        """Connects, and again when the system has no room just now (503). Raises OSError or TimeoutError."""
         self.asked = time.perf_counter()
         async with asyncio.timeout(_CONNECT_WITHIN):
-            await self.connect()
-            await self.ready
+            while True:
+                try:
+                    await self.connect()
+                    await self.ready
+                except ConnectionError as error:
+                    if " 503 " not in str(error):
+                        raise
+                else:
+                    return
+                self.turned_away += 1
+                await asyncio.sleep(random.uniform(0.5, 1.5))
+                self.start_anew()
 
     async def ask(self, requests: Iterable[dict[str, Any]]) -> None:
         """Sends requests of ours, some at a time, and again those that come too fast; returns when all are done."""
@@ -177,7 +188,7 @@ class Gathering:
             end = time.perf_counter()
             on_end()
             stop()
-            await self._settle(list(recorders.values()))
+            await self._settle(recorders)
         for phone, recorder in recorders.items():
             if phone.transport is not None and not recorder.lost:
                 phone.transport.set_protocol(phone)
@@ -234,20 +245,31 @@ class Gathering:
 
         return Ticker(load.rate, begin, send_what_is_due).close
 
-    async def _settle(self, recorders: Sequence[Recorder]) -> None:
+    async def _settle(self, recorders: Mapping[Phone, Recorder]) -> None:
         deadline = time.perf_counter() + _SETTLE_WITHIN
         while time.perf_counter() < deadline:
             await asyncio.sleep(_QUIET / 3)
-            last = max(recorder.last_heard for recorder in recorders)
-            if time.perf_counter() - last > _QUIET and not any(
-                recorder.outstanding for recorder in recorders if isinstance(recorder, ClosedLoop)
+            last = max(recorder.last_heard for recorder in recorders.values())
+            if time.perf_counter() - last < _QUIET or any(
+                recorder.outstanding for recorder in recorders.values() if isinstance(recorder, ClosedLoop)
             ):
+                continue
+            # Silence is not yet the end: what ours could not deliver at once comes again after some seconds.
+            if all(_has_all([recorders[phone] for phone in group]) for group in self._groups):
                 return
 
     def leave(self) -> None:
         """Closes all connections."""
         for phone in self.phones:
             phone.close()
+
+
+def _has_all(group: Sequence[Recorder]) -> bool:
+    """Has each device of a group the last acknowledged state of all the others' timers?"""
+    lasts = [(recorder, recorder.last_acknowledged()) for recorder in group]
+    return all(
+        reader is writer or reader.has(number) for writer, numbers in lasts for number in numbers for reader in group
+    )
 
 
 def _history(phone: Phone, recorder: Recorder, first: int) -> History:

@@ -152,6 +152,7 @@ async def connecting(target: Target, gathering: Gathering) -> Result:
         "connects_per_s": round(count / elapsed),
         "cpu_us_per_connect": _per(storm_cpu, count),
         "connect_ms": _percentiles(Histogram(phone.answered - phone.asked for phone in gathering.phones)),
+        "turned_away": sum(phone.turned_away for phone in gathering.phones),
         "bytes_per_connection": round(sum(grown.values()) / count),
         "bytes_per_connection_of": {part: round(grown[part] / count) for part in grown},
         "idle_cores": round(meter.servers() / _CALM, 3),

@@ -17,6 +17,7 @@ from bench.verify import Delivery, Reply, Sent
 
 _FIN_AND_OPCODE_PING = 0x89
 _RETRY_AFTER = re.compile(rb'"retryAfter":([\d.]+)')
+_RECENT = 50  # chunks, in which a last state is nearly always
 _REFUSAL = 300  # bytes in which a refusal has that
 _now = time.perf_counter
 
@@ -65,6 +66,17 @@ class Recorder(asyncio.Protocol):
         return self._times[-1] if self._times else 0.0
 
     # --- Afterwards ---------------------------------------------------------------------------------------------------
+
+    def last_acknowledged(self) -> list[int]:
+        """The number of the last acknowledged update of each timer that has one."""
+        acknowledged = {reply.number for reply in self.replies()}
+        lasts = {sent.timer: sent.number for sent in self.sent if sent.number in acknowledged}
+        return list(lasts.values())
+
+    def has(self, number: int) -> bool:
+        """Was the device told the state that this update made?"""
+        name = b'"n%d"' % number
+        return b"".join(self._chunks[-_RECENT:]).rfind(name) >= 0 or b"".join(self._chunks).rfind(name) >= 0
 
     def pongs(self) -> bytes:
         """Frames that answer all pings that came; to be sent when the measurement is over."""

@@ -152,10 +152,14 @@ def _allowed(document: Document, target: Mapping[str, Any]) -> Iterable[str]:
                 f"{target['title']} acknowledges faster than it delivers: {share:.0%} of what was acknowledged meanwhile was "
                 "delivered meanwhile, the rest later."
             )
-    for name, words in (("refused", "updates refused with 503"), ("superseded", "states superseded by newer ones")):
+    for name, words in (
+        ("refused", "updates refused with 503"),
+        ("superseded", "states superseded by newer ones"),
+        ("turned_away", "connects answered with 503, and tried again"),
+    ):
         most = summary.get(name, {}).get("most", 0)
         if most:
-            yield f"{target['title']}: up to {most:,} {words} in a round."
+            yield f"{target['title']}: {most:,} {words}, in one round at most."
 
 
 def _processes(documents: Sequence[Document]) -> str:

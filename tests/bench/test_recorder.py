@@ -125,6 +125,21 @@ def test_refusals_are_counted() -> None:
     assert recorder.refused() == 1
 
 
+def test_what_is_looked_for_at_the_end_is_the_last_acknowledged_state_of_each_timer() -> None:
+    recorder, _ = make(Dialect(), timers=("g1-0-0-0", "g1-0-0-1"))
+    recorder.send([1.0] * 4)
+    for number in (0, 1, 2):
+        reply, _ = texts(Dialect())
+        recorder.data_received(frame(reply.replace(b"100000007", str(FIRST_NUMBER + number).encode())))
+    assert recorder.last_acknowledged() == [FIRST_NUMBER + 2, FIRST_NUMBER + 1]
+    assert not recorder.has(100_000_007)
+    _, delivery = texts(Dialect())
+    for piece in (frame(delivery)[:60], frame(delivery)[60:], *[b"x"] * 100):
+        recorder.data_received(piece)
+    assert recorder.has(100_000_007)
+    assert not recorder.has(100_000_008)
+
+
 def test_pings_that_came_meanwhile_are_answered_and_nothing_else_is() -> None:
     recorder, _ = make(SocketIo())
     _, delivery = texts(SocketIo())

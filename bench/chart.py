@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 WIDTH = 1_000
-_NAMES = 240  # where the bars begin
+_NAMES = 275  # where the bars begin
 _ROW = 24
 _PANEL = 46  # above the bars of a panel
 _RIGHT = 150  # room for the figures

@@ -68,7 +68,7 @@ def _machine(documents: Sequence[Document]) -> str:
         f"Measured {when}, on {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, "
         f"{machine['kernel']}, with the load generator on the same cores; Python {machine['python']}, Node.js "
         f"{machine['node'] or '(none)'}, Redis {machine['redis'] or '(none)'}, SQLite {machine['sqlite']}. A commit of one row "
-        f"takes {machine['commit_ms']} ms until this disk has it. Medians of {rounds} rounds in turns (least to most)."
+        f"takes {machine['commit_ms']} ms until this disk has it. Medians of up to {rounds} rounds in turns (least to most)."
     )
 
 
@@ -190,7 +190,7 @@ _COMPARED: list[tuple[str, Callable[[Mapping[str, Any]], Any], bool, bool]] = [
 
 
 def _ahead(document: Document) -> Iterable[str]:
-    """One line for each figure in which another system is better than ours."""
+    """One line for each figure in which a peer is better than ours; the yardstick is none."""
     ours = next((target for target in document["targets"] if target["name"] == "bubble"), None)
     if ours is None or not document["load"]:
         return
@@ -202,7 +202,7 @@ def _ahead(document: Document) -> Iterable[str]:
         better = []
         for target in document["targets"]:
             theirs = find(target["summary"])
-            if theirs and target is not ours and (theirs["median"] > mine["median"]) == more:
+            if theirs and target["peer"] and (theirs["median"] > mine["median"]) == more:
                 better.append(f"{target['title']} {theirs['median']:,.{0 if more else 1}f}")
         if better:
             figure = f"{mine['median']:,.{0 if more else 1}f}"

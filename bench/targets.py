@@ -206,6 +206,7 @@ class SocketIoNodeSimple(SocketIoNode):
     title = "Socket.IO on Node, a commit each"
     connects_differently = False
     note = "the same, each update in a transaction of its own, as most would write it"
+    why_ahead = ""  # what is said of the one above
     _environment: ClassVar[Mapping[str, str]] = {"COMMIT_EACH": "1"}
 
 

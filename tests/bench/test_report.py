@@ -29,6 +29,7 @@ def a_target(name: str, *rounds: dict[str, Any], durable: bool = True) -> dict[s
         "title": f"The {name} <system>",
         "note": "n",
         "durable": durable,
+        "peer": name not in ("bubble", "raw"),
         "summary": summary(rounds),
         "faults": faults(rounds),
         "rounds": list(rounds),

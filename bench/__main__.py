@@ -79,7 +79,7 @@ class Run:
                         if number >= min(scenario.rounds, self._most_rounds):
                             continue
                         for target in _rotated(self._there([scenario]), number):
-                            if target.name in gatherings:
+                            if target.name in gatherings and number < target.most_rounds:
                                 await self._measure(scenario, target, gatherings[target.name], number)
                     self._save(scenarios)
 

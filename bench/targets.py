@@ -50,6 +50,8 @@ class Target:
     durable = True
     """What it acknowledges is on disk."""
     is_peer = True
+    most_rounds = 99
+    """How often it is measured at most."""
     connects_differently = True
     """From the others in the table, so that it is measured with connections alone, too."""
     why_ahead = ""
@@ -147,9 +149,6 @@ class RawAiohttp(Target):
     name = "raw"
     title = "raw aiohttp broadcast"
     note = "one process on uvloop, one `send_str` per delivery, nothing stored, nobody asked who may see what"
-    why_ahead = (
-        "one process without storage, access rules and hops between processes. It is the yardstick, not an alternative."
-    )
     durable = False
     is_peer = False
 
@@ -226,6 +225,7 @@ class SocketIoNodeRedis(SocketIoNode):
 
 class _OnUvicorn(Target):
     folder = ""
+    most_rounds = 2  # they are far behind, and take long to deliver what they have acknowledged
     note = "two processes on uvicorn with uvloop, a SQLite file each with commits in groups, and Redis between them"
     why_ahead = "one hop through Redis where ours has three calls, each of which is dear when it carries one update."
 

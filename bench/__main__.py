@@ -8,6 +8,7 @@ What can't be installed or fails is left out with its reason; what was measured 
 import argparse
 import asyncio
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -39,7 +40,10 @@ class Run:
         self._about: dict[str, Any] = {}
 
     async def whole(self) -> bool:
-        """Measures; were there no faults in ours?"""
+        """Measures; were there no faults in ours? Cancelled by SIGTERM, as by Ctrl-C: what was measured is kept."""
+        this = asyncio.current_task()
+        assert this is not None  # noqa: S101  # for mypy
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
         self._about = {
             "measured_at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             "commit": results.commit(),
@@ -61,7 +65,8 @@ class Run:
         finally:
             self._save(self._scenarios)
         ours = [result for found in self._found.values() for result in found.get("bubble", [])]
-        return bool(ours) and not any(result["faults"] for result in ours)
+        wanted = any(target.name == "bubble" for target in self._targets)
+        return bool(ours) >= wanted and not any(result["faults"] for result in ours)
 
     async def _crowd(self, crowd: Crowd, scenarios: Sequence[Scenario]) -> None:
         with tempfile.TemporaryDirectory(prefix="bubble-bench-") as place:

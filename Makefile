@@ -8,7 +8,7 @@ PYTEST_ARGS ?= -n 3 --dist loadgroup
 FAULT_ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load screenshots clean android
+.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load screenshots clean android bench
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -58,6 +58,9 @@ load: $(VENV)/dev ## Load a running system (make run, with BUBBLE_MESSAGES_PER_S
 screenshots: $(VENV)/dev ## Take the pictures of the page in docs/ anew (needs Chromium)
 	$(BIN)/python -m bench.screenshots
 
+bench: $(VENV)/dev ## Ours and its peers side by side, into docs/performance.md (15 minutes); SCENARIOS="name ..." for some
+	$(BIN)/python -m bench $(SCENARIOS) $(BENCH_ARGS)
+
 lock: $(VENV)/dev ## Pin the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" -o requirements/runtime.lock
@@ -65,7 +68,7 @@ lock: $(VENV)/dev ## Pin the dependencies of pyproject.toml anew
 		--no-emit-index-url --custom-compile-command "make lock" -o requirements/dev.lock
 
 clean: ## Remove everything that was made here, the data excepted
-	rm -rf $(VENV) node_modules examples/android/target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .peers node_modules examples/android/target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

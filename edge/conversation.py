@@ -141,7 +141,9 @@ class Conversation:
         if isinstance(request, Write):
             self._write(request)
         elif isinstance(request, Ping):
-            pong = self._codec.pong(request.timestamp, now_us(), request.message_id)
+            answered_us = now_us()
+            received_us = answered_us - round((time.monotonic() - self._received_at) * 1_000_000)
+            pong = self._codec.pong(request.timestamp, received_us, answered_us, request.message_id)
             self._answer(self._replies.expect(request.message_id, request.kind, self._received_at), pong)
         elif isinstance(request, Share):
             reply = self._begin(request, request.timer_id)

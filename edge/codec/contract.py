@@ -50,8 +50,8 @@ class Codec(Protocol):
     def authenticated(self, token_expires_at_us: int, message_id: str | None) -> bytes:
         """The new token is good."""
 
-    def pong(self, timestamp: bytes, server_time_us: int, message_id: str | None) -> bytes:
-        """The answer to a ping."""
+    def pong(self, timestamp: bytes, received_us: int, server_time_us: int, message_id: str | None) -> bytes:
+        """The answer to a ping that was read at one moment and answered at another, in microseconds since 1970."""
 
     def error(
         self,

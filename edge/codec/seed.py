@@ -157,10 +157,11 @@ class SeedCodec:
             message["tokenExpiresAt"] = format_instant(token_expires_at_us)
         return _encode(_with_id(message, message_id))
 
-    def pong(self, timestamp: bytes, server_time_us: int, message_id: str | None) -> bytes:
+    def pong(self, timestamp: bytes, received_us: int, server_time_us: int, message_id: str | None) -> bytes:
         message: dict[str, Any] = {"type": "pong"}
         if timestamp:
             message["timestamp"] = msgspec.Raw(timestamp)
+        message["receivedTime"] = format_instant(received_us)
         message["serverTime"] = format_instant(server_time_us)
         return _encode(_with_id(message, message_id))
 

@@ -12,6 +12,8 @@ import aiohttp
 import pytest
 import websockets
 
+from runtime.clock import now_us
+from runtime.iso8601 import parse_instant
 from tests.system.client import Client, eventually, token
 from tests.system.cluster import Cluster
 from tests.system.conftest import Connect
@@ -151,8 +153,16 @@ async def test_a_ping_is_answered_with_its_timestamp_as_it_came(connect: Connect
         for timestamp in (1_764_000_000_000, 1.5, "2026-01-01T00:00:00Z", {"a": [1]}):
             pong = await alice.ask(type="ping", timestamp=timestamp)
             assert (pong["type"], pong["timestamp"]) == ("pong", timestamp)
-            assert pong["serverTime"]
         assert await (await alice.socket.ping()) >= 0
+
+
+async def test_a_pong_says_when_the_ping_was_read_and_when_it_was_answered(connect: Connect) -> None:
+    async with connect("alice", "phone") as alice:
+        sent_us = now_us()
+        pong = await alice.ask(type="ping")
+        heard_us = now_us()
+        received_us, answered_us = parse_instant(pong["receivedTime"]), parse_instant(pong["serverTime"])
+        assert sent_us <= received_us <= answered_us <= heard_us  # by one clock: that of this machine
 
 
 async def test_an_ack_gets_no_reply(connect: Connect) -> None:

@@ -145,7 +145,7 @@ def test_an_ack_an_auth_and_a_ping() -> None:
 def test_a_pings_timestamp_comes_back_exactly_as_it_was(timestamp: str) -> None:
     request = CODEC.decode(f'{{"type":"ping","timestamp": {timestamp} ,"messageId":"m1"}}'.encode())
     assert isinstance(request, Ping)
-    pong = CODEC.pong(request.timestamp, NOW, request.message_id).decode()
+    pong = CODEC.pong(request.timestamp, NOW, NOW, request.message_id).decode()
     assert f'"timestamp":{timestamp}' in pong
     assert json.loads(pong)["serverTime"] == NOW_TEXT
 
@@ -522,13 +522,18 @@ def test_a_processed_token() -> None:
 
 
 def test_a_pong() -> None:
-    assert json.loads(CODEC.pong(b"1764", NOW, "m1")) == {
+    assert json.loads(CODEC.pong(b"1764", NOW - 1_250, NOW, "m1")) == {
         "type": "pong",
         "timestamp": 1764,
+        "receivedTime": "2026-11-24T08:15:30.121750Z",
         "serverTime": NOW_TEXT,
         "messageId": "m1",
     }
-    assert json.loads(CODEC.pong(b"", NOW, None)) == {"type": "pong", "serverTime": NOW_TEXT}
+    assert json.loads(CODEC.pong(b"", NOW, NOW, None)) == {
+        "type": "pong",
+        "receivedTime": NOW_TEXT,
+        "serverTime": NOW_TEXT,
+    }
 
 
 def test_an_update_for_the_others() -> None:

@@ -127,6 +127,8 @@ class Delivery:
     ) -> None:
         change, audience = event.audience_changed, event.audience
         removed = set(change.removed_user_ids)
+        # A settled event is for what was committed for the audience of before, while the first one was under way.
+        to_look_again = set(change.added_user_ids) if change.settled else ()
         in_need = []
         told = 0
         for session in sessions:
@@ -134,7 +136,9 @@ class Delivery:
                 told += session.revoke(
                     change.timer_id, audience.version, event.event_id, server_time_us, span.traceparent
                 )
-            elif not session.knowledge.audience_is_known(change.timer_id, audience.version):
+            elif session.user_id in to_look_again or not session.knowledge.audience_is_known(
+                change.timer_id, audience.version
+            ):
                 in_need.append(session)
         if in_need:
             self.load(change.timer_id, in_need, span.traceparent)

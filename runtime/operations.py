@@ -5,6 +5,7 @@ its hands and goes on much later. So the memory is fair: every writer (a device 
 busy neighbour does not push them out.
 """
 
+from collections import Counter
 from zlib import crc32
 
 import msgspec
@@ -21,7 +22,7 @@ MAX_ID = 64
 """Characters of a command's name."""
 
 
-class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
+class Operation(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A command that was applied. `writer` is a short name of who sent it; 0: not known."""
 
     operation_id: str
@@ -51,14 +52,12 @@ def remember(operations: Operations, operation: Operation) -> Operations:
     """The memory with one more command, oldest first, within its bounds."""
     if len(operations) < MOST_OF_A_WRITER:
         return (*operations, operation)
-    counts: dict[int, int] = {operation.writer: 1}
-    for each in operations:
-        counts[each.writer] = counts.get(each.writer, 0) + 1
-    if counts[operation.writer] > MOST_OF_A_WRITER:
+    writers = [each.writer for each in operations]
+    if writers.count(operation.writer) >= MOST_OF_A_WRITER:
         crowded = operation.writer
     elif len(operations) >= MOST:
-        crowded = max(counts, key=counts.__getitem__)
+        ((crowded, _),) = Counter((*writers, operation.writer)).most_common(1)
     else:
         return (*operations, operation)
-    oldest = next(index for index, each in enumerate(operations) if each.writer == crowded)
+    oldest = writers.index(crowded)
     return (*operations[:oldest], *operations[oldest + 1 :], operation)

@@ -13,14 +13,14 @@ replicas may differ by minutes.
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import grpc
 from prometheus_client import Counter, Gauge
 
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import logs, semconv
-from runtime.batcher import QUEUE, QUEUE_LIMIT, Batcher
+from runtime.batcher import QUEUE, QUEUE_LIMIT
 from runtime.errors import BubbleError, brief, may_be_one_items_fault
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.metrics import CONVERGENCE
@@ -40,9 +40,19 @@ LONGEST_BACKOFF = 2.0
 MAX_WAITING = 10_000
 """Changes that wait for their first delivery. Beyond that they are left to the sweeper."""
 
-MAX_UNCLEARED = 512
+CLEAR_LINGER = 0.05
+"""Seconds between two removals of markers. Nobody waits for them, so they wait for company: a commit costs what it costs,
+whether it removes one marker or a hundred."""
+
+CLEARED_AT_ONCE = 1_000
+
+MAX_UNCLEARED = 2_000
 """Delivered changes whose markers wait to be removed, at most, before more are delivered. A slow store sets the pace so, and
 what changes meanwhile is delivered once, as it is then."""
+
+AUDIENCE_GOOD_FOR = 1.0
+"""Seconds between asking who the audience is and the end of the commit, within which that audience will do. Well below `GRACE`,
+which is when those who were added meanwhile are told once more to read the timer."""
 
 SWEEP_PAGE = 500
 SWEEP_PAGES = 20
@@ -69,12 +79,15 @@ SWEEPS = Counter("bubble_outbox_sweeps", "Looks of the sweeper, by outcome (ok o
 
 
 class Marked(NamedTuple):
-    """A committed change that may still have to be delivered. `traceparent`: of the change, when it is recorded."""
+    """A committed change that may still have to be delivered. `traceparent`: of the change, when it is recorded.
+    `twice`: it is to be delivered once more when this process has known it for `GRACE` (`Outbox.events` says why).
+    """
 
     timer_id: str
     version: int
     since_us: int
     traceparent: str = ""
+    twice: bool = False
 
 
 Change = TypeVar("Change")
@@ -86,9 +99,12 @@ class Outbox(Protocol[Change]):
     def marker(self, change: Change) -> Marked:
         """Names a change."""
 
-    async def events(self, changes: Sequence[Change]) -> Sequence[connection_pb2.DeliverItem]:
-        """The changes as they are to be delivered now, in order. The audience must be read now, after the commit: who
-        was added while the change was being committed has not seen it.
+    async def events(self, changes: Sequence[Change], *, settled: bool = False) -> Sequence[connection_pb2.DeliverItem]:
+        """The changes as they are to be delivered now, in order.
+
+        The audience must be as it was after the commit (who was added while the change was being committed has not seen it), or
+        as it was less than `AUDIENCE_GOOD_FOR` before it. The second is enough because whoever is added to an audience is told
+        twice: at once, and, `settled`, when no change can be under way any more that was committed for the audience before.
         """
 
     async def list_pending(self, limit: int, after: tuple[int, str]) -> Sequence[Change]:
@@ -98,7 +114,11 @@ class Outbox(Protocol[Change]):
         """Removes the markers of delivered changes, each only where the version is still the same."""
 
 
-_Waiting: TypeAlias = tuple[Change, float]  # and since when it is known, by the loop's clock
+class _Entry(NamedTuple, Generic[Change]):
+    change: Change
+    marker: Marked
+    since: float
+    """Since when this process knows of it, by the loop's clock; of what replaced a waiting one: since when that."""
 
 
 class _Attempt(NamedTuple):
@@ -122,15 +142,16 @@ class Relay(Generic[Change]):
         self._outbox = outbox
         self._connections = connections
         self._telemetry = telemetry
-        self._waiting: dict[str, _Waiting[Change]] = {}
+        self._waiting: dict[str, _Entry[Change]] = {}
         self._wake = asyncio.Event()
         self._in_flight = 0
         self._under_way: dict[str, int] = {}  # the newest version of a timer between its call and the end of its marker
         self._attempts: dict[str, _Attempt] = {}
         self._failing = False
-        self._clearing: Batcher[Change, None] = Batcher(
-            self._clear, name="the outbox", metric="outbox.clear", lanes=1, max_batch=1_000
-        )
+        self._uncleared: dict[str, _Entry[Change]] = {}
+        self._clearable = asyncio.Event()
+        self._delivered = EVENTS.labels("first", "delivered"), EVENTS.labels("repeat", "delivered")
+        self._pending = EVENTS.labels("first", "pending"), EVENTS.labels("repeat", "pending")
         self._taken_over = CONVERGENCE.labels("taken_over")
         QUEUE.labels("outbox").set_function(lambda: len(self._waiting))
         QUEUE_LIMIT.labels("outbox").set(MAX_WAITING)
@@ -141,17 +162,17 @@ class Relay(Generic[Change]):
         """Delivers a committed change soon. Never blocks and never fails: the marker is there."""
         marker = self._outbox.marker(change)
         waiting = self._waiting.get(marker.timer_id)
-        if waiting is not None:
-            older = self._outbox.marker(waiting[0])
-            if older.version >= marker.version:
+        if waiting is None:
+            if len(self._waiting) >= MAX_WAITING:
                 return
-            if is_sampled(older.traceparent):
-                self._tell_replaced(older, marker)
-        if waiting is None and len(self._waiting) >= MAX_WAITING:
+            since = asyncio.get_running_loop().time()
+        elif waiting.marker.version >= marker.version:
             return
-        # Who waited for the older state waits for this one: the age is that of the older one.
-        since = asyncio.get_running_loop().time() if waiting is None else waiting[1]
-        self._waiting[marker.timer_id] = (change, since)
+        else:
+            if is_sampled(waiting.marker.traceparent):
+                self._tell_replaced(waiting.marker, marker)
+            since = waiting.since  # who waited for the older state waits for this one
+        self._waiting[marker.timer_id] = _Entry(change, marker, since)
         self._wake.set()
 
     async def run(self) -> None:
@@ -159,15 +180,15 @@ class Relay(Generic[Change]):
         async with asyncio.TaskGroup() as group:
             for _ in range(LANES):
                 group.create_task(self._send_waiting(), name="relay")
+            group.create_task(self._clear_forever(), name="markers")
             group.create_task(self._sweep_forever(), name="sweeper")
 
     async def drain(self, seconds: float) -> None:
         """Waits, so long at most, until everything offered has been delivered once."""
         try:
             async with asyncio.timeout(seconds):
-                while self._waiting or self._in_flight:
+                while self._waiting or self._in_flight or self._uncleared:
                     await asyncio.sleep(_LINGER)
-                await self._clearing.close()
         except TimeoutError:
             log.info("changes left to the sweeper", count=len(self._waiting) + self._in_flight)
 
@@ -182,84 +203,85 @@ class Relay(Generic[Change]):
             if batch:
                 await self._deliver_first(batch)
 
-    async def _deliver(self, changes: Sequence[Change], *, retry: bool = False) -> list[bool]:
-        """Delivers changes and removes the markers of those that every edge concerned has taken over; tells which, in order."""
-        markers = [self._outbox.marker(change) for change in changes]
-        for marker in markers:
+    async def _deliver(self, entries: Sequence[_Entry[Change]], *, repeated: bool = False) -> list[bool]:
+        """Delivers changes, and has the markers removed of those that every edge concerned has taken over, for good; tells
+        which, in order.
+        """
+        for _, marker, _ in entries:
             self._under_way[marker.timer_id] = max(marker.version, self._under_way.get(marker.timer_id, 0))
-        delivered = await self._send(changes, markers, retry=retry)
-        for change, marker, done in zip(changes, markers, delivered, strict=True):
+        delivered = await self._send(entries, repeated=repeated)
+        self._delivered[repeated].inc(sum(delivered))
+        self._pending[repeated].inc(len(delivered) - sum(delivered))
+        now = asyncio.get_running_loop().time()
+        finished = []
+        for entry, done in zip(entries, delivered, strict=True):
+            marker = entry.marker
             if done:
-                self._clear_soon(change, marker)
+                self._taken_over.observe(now - entry.since)
+            if done and (repeated or not marker.twice):
+                self._uncleared[marker.timer_id] = entry
+                finished.append(True)
             else:
                 self._ended(marker)
-        return delivered
+                finished.append(False)
+        if self._uncleared:
+            self._clearable.set()
+        return finished
 
     def _ended(self, marker: Marked) -> None:
         if self._under_way.get(marker.timer_id) == marker.version:
             del self._under_way[marker.timer_id]
 
-    async def _send(self, changes: Sequence[Change], markers: Sequence[Marked], *, retry: bool) -> list[bool]:
-        self._in_flight += len(changes)
+    async def _send(self, entries: Sequence[_Entry[Change]], *, repeated: bool) -> list[bool]:
+        self._in_flight += len(entries)
         try:
-            with self._telemetry.batch_span(
-                semconv.OUTBOX_DELIVER, [marker.traceparent for marker in markers], _RETRY if retry else None
-            ) as span:
-                items = await self._outbox.events(changes)
-                if span.recorded:
-                    span.event("audience read")
-                    if len(items) == 1:
-                        items[0].event.traceparent = span.traceparent
-                        span.set({semconv.TIMER_ID: markers[0].timer_id, semconv.VERSION: markers[0].version})
-                response = await self._connections.Deliver(
-                    connection_pb2.DeliverRequest(items=items), timeout=CALL_DEADLINE
-                )
-                delivered = [status == connection_pb2.DELIVERY_STATUS_DELIVERED for status in response.statuses]
-                if span.recorded:
-                    span.set({semconv.OUTCOME: semconv.DELIVERED if all(delivered) else semconv.PENDING})
+            delivered = await self._call(entries, repeated=repeated)
         except (grpc.aio.AioRpcError, BubbleError) as error:
-            if len(changes) > 1 and may_be_one_items_fault(error):
-                middle = len(changes) // 2
+            if len(entries) > 1 and may_be_one_items_fault(error):
+                middle = len(entries) // 2
                 return [
-                    *await self._send(changes[:middle], markers[:middle], retry=retry),
-                    *await self._send(changes[middle:], markers[middle:], retry=retry),
+                    *await self._send(entries[:middle], repeated=repeated),
+                    *await self._send(entries[middle:], repeated=repeated),
                 ]
             self._failing = True
-            with logs.traces(marker.traceparent for marker in markers):
-                log.warning("delivery failed, the sweeper will repeat it", count=len(changes), error=brief(error))
+            with logs.traces(entry.marker.traceparent for entry in entries):
+                log.warning("delivery failed, the sweeper will repeat it", count=len(entries), error=brief(error))
             FAILED.inc()
-            return [False] * len(changes)
+            return [False] * len(entries)
         finally:
-            self._in_flight -= len(changes)
+            self._in_flight -= len(entries)
         if self._failing:
             self._failing = False
             log.info("deliveries go through again")
         return delivered
 
-    async def _deliver_first(self, batch: Sequence[_Waiting[Change]]) -> None:
-        """Delivers what was offered. Of what fails, the sweeper is told since when it is known."""
-        done = await self._deliver([change for change, _ in batch])
-        self._count("first", batch, done)
-        if all(done):
+    async def _call(self, entries: Sequence[_Entry[Change]], *, repeated: bool) -> list[bool]:
+        traces = [entry.marker.traceparent for entry in entries]
+        with self._telemetry.batch_span(semconv.OUTBOX_DELIVER, traces, _RETRY if repeated else None) as span:
+            items = await self._outbox.events([entry.change for entry in entries], settled=repeated)
+            if span.recorded:
+                span.event("audience read")
+                if len(items) == 1:
+                    items[0].event.traceparent = span.traceparent
+                    marker = entries[0].marker
+                    span.set({semconv.TIMER_ID: marker.timer_id, semconv.VERSION: marker.version})
+            response = await self._connections.Deliver(
+                connection_pb2.DeliverRequest(items=items), timeout=CALL_DEADLINE
+            )
+            delivered = [status == connection_pb2.DELIVERY_STATUS_DELIVERED for status in response.statuses]
+            if span.recorded:
+                span.set({semconv.OUTCOME: semconv.DELIVERED if all(delivered) else semconv.PENDING})
+            return delivered
+
+    async def _deliver_first(self, batch: Sequence[_Entry[Change]]) -> None:
+        """Delivers what was offered. Of what fails, or is to be repeated, the sweeper is told since when it is known."""
+        finished = await self._deliver(batch)
+        if all(finished):
             return
         now = asyncio.get_running_loop().time()
-        for (change, since), delivered in zip(batch, done, strict=True):
-            if not delivered and len(self._attempts) < MAX_WAITING:
-                marker = self._outbox.marker(change)
+        for (_, marker, since), done in zip(batch, finished, strict=True):
+            if not done and len(self._attempts) < MAX_WAITING:
                 self._attempts[marker.timer_id] = _Attempt(marker.version, since, now + GRACE, SWEEP_INTERVAL / 2)
-
-    async def _deliver_again(self, batch: Sequence[_Waiting[Change]]) -> None:
-        """Delivers what the sweeper found."""
-        done = await self._deliver([change for change, _ in batch], retry=True)
-        self._count("repeat", batch, done)
-
-    def _count(self, attempt: str, batch: Sequence[_Waiting[Change]], done: Sequence[bool]) -> None:
-        EVENTS.labels(attempt, "delivered").inc(sum(done))
-        EVENTS.labels(attempt, "pending").inc(len(done) - sum(done))
-        now = asyncio.get_running_loop().time()
-        for (_, since), delivered in zip(batch, done, strict=True):
-            if delivered:
-                self._taken_over.observe(now - since)
 
     def _tell_replaced(self, older: Marked, newer: Marked) -> None:
         """Ends the trace of a change that will not be delivered, with a link to the one that will be instead."""
@@ -270,39 +292,34 @@ class Relay(Generic[Change]):
             if newer.traceparent:
                 span.link(newer.traceparent)
 
-    def _clear_soon(self, change: Change, marker: Marked) -> None:
-        def done(future: "asyncio.Future[None]") -> None:
-            self._ended(marker)
-            if not future.cancelled():
-                future.exception()  # logged where it happened
-
-        try:
-            self._clearing.submit(change, "").add_done_callback(done)
-        except BubbleError:
-            self._ended(marker)  # it stays, and the change is delivered once more, which is harmless
-
     async def _until_cleared(self) -> None:
-        while self._clearing.waiting > MAX_UNCLEARED:
+        while len(self._uncleared) > MAX_UNCLEARED:
             await asyncio.sleep(_LINGER)
 
-    async def _clear(self, changes: Sequence[Change]) -> Sequence[None]:
-        # Where there is a newer change, the marker is that one's already.
-        last = [change for change in changes if self._marker_is_of(change)]
-        try:
-            if last:
-                await self._outbox.clear(last)
-        except (grpc.aio.AioRpcError, BubbleError) as error:
-            log.warning("markers not cleared, their changes will be repeated", count=len(last), error=brief(error))
-        return [None] * len(changes)
+    async def _clear_forever(self) -> None:
+        while True:
+            await self._clearable.wait()
+            await asyncio.sleep(CLEAR_LINGER)
+            batch = [self._uncleared[timer_id] for timer_id in list(self._uncleared)[:CLEARED_AT_ONCE]]
+            # Where there is a newer change, the marker is that one's already.
+            last = [entry.change for entry in batch if self._newest(entry.marker.timer_id) <= entry.marker.version]
+            try:
+                if last:
+                    await self._outbox.clear(last)
+            except (grpc.aio.AioRpcError, BubbleError) as error:
+                # They stay, and their changes are delivered once more, which is harmless.
+                log.warning("markers not cleared, their changes will be repeated", count=len(last), error=brief(error))
+            for entry in batch:
+                self._ended(entry.marker)
+                if self._uncleared[entry.marker.timer_id] is entry:
+                    del self._uncleared[entry.marker.timer_id]
+            if not self._uncleared:
+                self._clearable.clear()
 
-    def _marker_is_of(self, change: Change) -> bool:
-        marker = self._outbox.marker(change)
-        waiting = self._waiting.get(marker.timer_id)
-        if waiting is None:
-            newest = self._under_way.get(marker.timer_id, 0)
-        else:
-            newest = self._outbox.marker(waiting[0]).version
-        return newest <= marker.version
+    def _newest(self, timer_id: str) -> int:
+        """The newest version of a timer that waits for its delivery or is under way; 0: none."""
+        waiting = self._waiting.get(timer_id)
+        return self._under_way.get(timer_id, 0) if waiting is None else waiting.marker.version
 
     async def _sweep_forever(self) -> None:
         while True:
@@ -323,20 +340,20 @@ class Relay(Generic[Change]):
         after = (0, "")
         for _ in range(SWEEP_PAGES):
             page = await self._outbox.list_pending(SWEEP_PAGE, after)
-            due: list[_Waiting[Change]] = []
+            due: list[_Entry[Change]] = []
             for change in page:
                 marker = self._outbox.marker(change)
                 attempt = self._attempts.get(marker.timer_id)
                 if attempt is None or attempt.version != marker.version:
                     attempt = _Attempt(marker.version, now, now + GRACE, SWEEP_INTERVAL / 2)
                 elif attempt.due <= now and not self._is_under_way(marker):
-                    due.append((change, attempt.since))
+                    due.append(_Entry(change, marker, attempt.since))
                     backoff = min(attempt.backoff * 2, LONGEST_BACKOFF)
                     attempt = _Attempt(marker.version, attempt.since, now + backoff, backoff)
                 seen[marker.timer_id] = attempt
             for start in range(0, len(due), BATCH):
                 await self._until_cleared()
-                await self._deliver_again(due[start : start + BATCH])
+                await self._deliver(due[start : start + BATCH], repeated=True)
             if len(page) < SWEEP_PAGE:
                 break
             last = self._outbox.marker(page[-1])

@@ -18,10 +18,12 @@ class ShareOutbox:
         self._store = store
 
     def marker(self, change: Share) -> Marked:
-        return Marked(change.timer_id, change.version, change.pending_since_us, change.traceparent)
+        return Marked(
+            change.timer_id, change.version, change.pending_since_us, change.traceparent, twice=bool(change.added)
+        )
 
-    async def events(self, changes: Sequence[Share]) -> Sequence[connection_pb2.DeliverItem]:
-        return [_item(share) for share in changes]
+    async def events(self, changes: Sequence[Share], *, settled: bool = False) -> Sequence[connection_pb2.DeliverItem]:
+        return [_item(share, settled=settled) for share in changes]
 
     async def list_pending(self, limit: int, after: tuple[int, str]) -> Sequence[Share]:
         return await self._store.list_pending(limit, after)
@@ -35,13 +37,13 @@ def audience(share: Share) -> event_pb2.Audience:
     return event_pb2.Audience(owner_id=share.owner, member_ids=share.members, version=share.version)
 
 
-def _item(share: Share) -> connection_pb2.DeliverItem:
+def _item(share: Share, *, settled: bool) -> connection_pb2.DeliverItem:
     origin = share.origin
     event = event_pb2.Event(
         event_id=event_id(share.timer_id, 0, share.version),
         audience=audience(share),
         audience_changed=event_pb2.AudienceChanged(
-            timer_id=share.timer_id, added_user_ids=share.added, removed_user_ids=share.removed
+            timer_id=share.timer_id, added_user_ids=share.added, removed_user_ids=share.removed, settled=settled
         ),
         origin=common_pb2.Origin(
             user_id=origin.user_id, device_id=origin.device_id, connection_id=origin.connection_id

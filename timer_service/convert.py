@@ -54,21 +54,25 @@ def _command(item: timer_pb2.WriteItem) -> domain.Command:
             raise InvalidArgument("The command is missing", field="action")
 
 
-def timer_message(timer: domain.Timer) -> event_pb2.Timer:
-    """A timer as it travels."""
-    return event_pb2.Timer(
-        timer_id=timer.timer_id,
-        name=timer.name,
-        total_duration=timer.total_duration,
-        end_time=timer.end_time,
-        remaining_duration=timer.remaining_duration,
-        run_state=_RUN_STATES[timer.state],
-        version=timer.version,
-        stopped_by=timer.stopped_by,
-        changed_by=timer.origin.user_id,
-    )
+def fill(message: event_pb2.Timer, timer: domain.Timer) -> None:
+    """Makes an empty message a timer as it travels. In place, since a message that is given to another one is copied."""
+    message.timer_id = timer.timer_id
+    message.name = timer.name
+    if timer.total_duration is not None:
+        message.total_duration = timer.total_duration
+    if timer.end_time is not None:
+        message.end_time = timer.end_time
+    if timer.remaining_duration is not None:
+        message.remaining_duration = timer.remaining_duration
+    message.run_state = _RUN_STATES[timer.state]
+    message.version = timer.version
+    if timer.stopped_by:
+        message.stopped_by = timer.stopped_by
+    message.changed_by = timer.origin.user_id
 
 
 def view(timer: domain.Timer, audience: event_pb2.Audience) -> event_pb2.TimerView:
     """A timer with its audience."""
-    return event_pb2.TimerView(timer=timer_message(timer), audience=audience)
+    message = event_pb2.TimerView(audience=audience)
+    fill(message.timer, timer)
+    return message

@@ -1,17 +1,24 @@
 """The outbox of the timer service: saved timers, delivered as `timer_changed` events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from proto.common.v1 import common_pb2
 from proto.connection.v1 import connection_pb2
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from runtime.event_id import event_id
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import Marked
-from timer_service.convert import timer_message
+from timer_service.convert import fill
 from timer_service.domain import Timer
 from timer_service.store.contract import Marker, TimerStore
+
+
+class Saved(NamedTuple):
+    """A committed state, and its audience where that is known well enough (see `runtime.outbox.Outbox.events`)."""
+
+    timer: Timer
+    audience: event_pb2.Audience | None = None
 
 
 class TimerOutbox:
@@ -21,33 +28,39 @@ class TimerOutbox:
         self._store = store
         self._sharing = sharing
 
-    def marker(self, change: Timer) -> Marked:
-        return Marked(change.timer_id, change.version, change.pending_since_us, change.traceparent)
+    def marker(self, change: Saved) -> Marked:
+        timer = change.timer
+        return Marked(timer.timer_id, timer.version, timer.pending_since_us, timer.traceparent)
 
-    async def events(self, changes: Sequence[Timer]) -> Sequence[connection_pb2.DeliverItem]:
-        response = await self._sharing.GetAudience(
-            sharing_pb2.GetAudienceRequest(timer_ids=[timer.timer_id for timer in changes]), timeout=CALL_DEADLINE
-        )
-        return [_item(timer, audience) for timer, audience in zip(changes, response.audiences, strict=True)]
+    async def events(self, changes: Sequence[Saved], *, settled: bool = False) -> Sequence[connection_pb2.DeliverItem]:
+        unknown = [change.timer.timer_id for change in changes if change.audience is None]
+        read = iter(await self._read_audiences(unknown) if unknown else ())
+        return [_item(timer, next(read) if audience is None else audience) for timer, audience in changes]
 
-    async def list_pending(self, limit: int, after: tuple[int, str]) -> Sequence[Timer]:
-        return await self._store.list_pending(limit, after)
+    async def list_pending(self, limit: int, after: tuple[int, str]) -> Sequence[Saved]:
+        return [Saved(timer) for timer in await self._store.list_pending(limit, after)]
 
-    async def clear(self, changes: Sequence[Timer]) -> None:
-        await self._store.clear_pending([Marker(timer.timer_id, timer.version) for timer in changes])
+    async def clear(self, changes: Sequence[Saved]) -> None:
+        await self._store.clear_pending([Marker(timer.timer_id, timer.version) for timer, _ in changes])
+
+    async def _read_audiences(self, timer_ids: Sequence[str]) -> Iterable[event_pb2.Audience]:
+        request = sharing_pb2.GetAudienceRequest(timer_ids=timer_ids)
+        response = await self._sharing.GetAudience(request, timeout=CALL_DEADLINE)
+        return response.audiences
 
 
 def _item(timer: Timer, audience: event_pb2.Audience) -> connection_pb2.DeliverItem:
-    origin = timer.origin
-    event = event_pb2.Event(
-        event_id=event_id(timer.timer_id, timer.version),
-        audience=audience,
-        timer_changed=event_pb2.TimerChanged(timer=timer_message(timer)),
-        origin=common_pb2.Origin(
-            user_id=origin.user_id, device_id=origin.device_id, connection_id=origin.connection_id
-        ),
-        traceparent=timer.traceparent,
-        committed_at_us=timer.pending_since_us,
-    )
-    recipients = [audience.owner_id, *audience.member_ids] if audience.owner_id else []
-    return connection_pb2.DeliverItem(event=event, user_ids=recipients)
+    item = connection_pb2.DeliverItem()
+    if audience.owner_id:
+        item.user_ids.append(audience.owner_id)
+        item.user_ids.extend(audience.member_ids)
+    event = item.event
+    event.event_id = event_id(timer.timer_id, timer.version)
+    event.audience.CopyFrom(audience)
+    fill(event.timer_changed.timer, timer)
+    event.origin.user_id = timer.origin.user_id
+    event.origin.device_id = timer.origin.device_id
+    event.origin.connection_id = timer.origin.connection_id
+    event.traceparent = timer.traceparent
+    event.committed_at_us = timer.pending_since_us
+    return item

@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import grpc
 
@@ -25,10 +26,12 @@ from runtime.errors import (
     check_size,
 )
 from runtime.grpc_client import CALL_DEADLINE
-from runtime.outbox import Relay
+from runtime.outbox import AUDIENCE_GOOD_FOR, Relay
 from runtime.telemetry import SpanGroup, Telemetry
 from timer_service import convert, domain
 from timer_service.domain import Outcome, State, Timer
+from timer_service.recent import Recent
+from timer_service.relay import Saved
 from timer_service.store.contract import Save, TimerStore
 
 log = logs.get(__name__)
@@ -72,13 +75,19 @@ class _Write:
 
     def succeed(self, outcome: Outcome) -> None:
         self.result.Clear()
-        self.result.outcome.CopyFrom(
-            timer_pb2.WriteOutcome(
-                view=convert.view(outcome.timer, self.audience),
-                base_version=outcome.base_version,
-                version=outcome.version,
-            )
-        )
+        result = self.result.outcome
+        result.base_version, result.version = outcome.base_version, outcome.version
+        convert.fill(result.view.timer, outcome.timer)
+        result.view.audience.CopyFrom(self.audience)
+
+
+class _Change(NamedTuple):
+    """A timer to be saved, and the writes that made it."""
+
+    timer: Timer
+    expected_version: int | None
+    audience: event_pb2.Audience
+    outcomes: list[tuple[_Write, Outcome]]
 
 
 class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
@@ -88,7 +97,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         self,
         store: TimerStore,
         sharing: "sharing_pb2_grpc.SharingServiceAsyncStub",
-        relay: Relay[Timer],
+        relay: Relay[Saved],
         telemetry: Telemetry,
         *,
         max_timers_per_user: int,
@@ -98,6 +107,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         self._relay = relay
         self._telemetry = telemetry
         self._max_timers_per_user = max_timers_per_user
+        self._recent = Recent()
         self._database = {semconv.DB_SYSTEM: store.system, semconv.DB_COLLECTION: "timers"}
 
     async def Write(
@@ -185,9 +195,9 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         return audiences
 
     async def _write(self, writes: Sequence[_Write], deadline: float) -> None:
-        traces = [write.request.traceparent for write in writes]
-        with self._telemetry.batch_span(semconv.STORE_LOAD, traces, self._database):
-            current = await self._store.load({write.request.timer_id for write in writes})
+        timer_ids = {write.request.timer_id for write in writes}
+        recent = self._recent.find(timer_ids)
+        current = recent | await self._load(timer_ids - recent.keys(), writes)
         # Before anything is claimed: an id that was claimed for nothing would stay so.
         room = await self._room({write.request.origin.user_id for write in writes if _is_new(write, current)})
         creating: set[str] = set()
@@ -202,7 +212,15 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                 creating.add(timer_id)
             welcome.append(write)
         if welcome:
-            await self._apply(await self._authorized(welcome), current, deadline)
+            asked_at = time.monotonic()
+            await self._apply(await self._authorized(welcome), current, recent.keys(), asked_at, deadline)
+
+    async def _load(self, timer_ids: Collection[str], writes: Sequence[_Write]) -> dict[str, Timer]:
+        if not timer_ids:
+            return {}
+        traces = [write.request.traceparent for write in writes]
+        with self._telemetry.batch_span(semconv.STORE_LOAD, traces, self._database):
+            return await self._store.load(timer_ids)
 
     async def _authorized(self, writes: Sequence[_Write]) -> list[_Write]:
         """Those of the writes whose users may; the others get their error."""
@@ -231,55 +249,78 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                 write.result.error.CopyFrom(_NOT_FOUND)
         return allowed
 
-    async def _apply(self, writes: Sequence[_Write], current: dict[str, Timer], deadline: float) -> None:
+    async def _apply(
+        self,
+        writes: Sequence[_Write],
+        current: dict[str, Timer],
+        unconfirmed: Collection[str],
+        asked_at: float,
+        deadline: float,
+    ) -> None:
         """Folds the writes into their timers and saves these; who loses a race loads and tries again.
 
-        Nothing is saved after the deadline, by the monotonic clock. Its sender has given up by then and gone on, and what was
-        loaded may not remember any more that the command has happened. (What was loaded before can't be saved after all:
-        compare-and-set sees to that.)
+        `unconfirmed`: those of the current timers that may be out of date (see `recent`). `asked_at`: when the sharing service
+        was asked for the audiences, which are good for the delivery if the commit follows soon (see `runtime.outbox`). Nothing is saved after the deadline,
+        by the monotonic clock. Its sender has given up by then and gone on, and what was loaded may not remember any more
+        that the command has happened. (What was loaded before can't be saved after all: compare-and-set sees to that.)
         """
         by_timer: dict[str, list[_Write]] = defaultdict(list)
         for write in writes:
             by_timer[write.request.timer_id].append(write)
-        traces = [write.request.traceparent for write in writes]
         for _ in range(_SAVE_ATTEMPTS):
-            # Bringing a stopped timer back counts as a new one of its owner.
-            room = await self._room(
-                {
-                    its_writes[0].audience.owner_id
-                    for timer_id, its_writes in by_timer.items()
-                    if timer_id in current and current[timer_id].state is State.STOPPED
-                }
-            )
-            changes: list[tuple[Save, list[tuple[_Write, Outcome]]]] = []
-            for timer_id, its_writes in list(by_timer.items()):
-                timer = current.get(timer_id)
-                folded, outcomes = _fold(timer, its_writes, room)
-                if folded is None or folded is timer:
-                    _succeed(outcomes)
-                    del by_timer[timer_id]
-                else:
-                    changes.append((Save(folded, timer.version if timer else None), outcomes))
+            changes = self._folded(by_timer, current, unconfirmed, await self._room(_revivable(by_timer, current)))
             if changes:
                 check_in_time(deadline)
-                with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
-                    saved = await self._store.save([save for save, _ in changes])
-                for (save, outcomes), won in zip(changes, saved, strict=True):
+                saved = await self._save(changes, writes)
+                in_time = time.monotonic() - asked_at < AUDIENCE_GOOD_FOR
+                for change, won in zip(changes, saved, strict=True):
+                    timer_id = change.timer.timer_id
                     if won:
-                        _succeed(outcomes)
-                        self._relay.offer(save.timer)
-                        del by_timer[save.timer.timer_id]
+                        _succeed(change.outcomes)
+                        self._recent.saved(change.timer)
+                        self._relay.offer(Saved(change.timer, change.audience if in_time else None))
+                        del by_timer[timer_id]
+                    else:
+                        self._recent.forget(timer_id)
             if not by_timer:
                 return
-            with self._telemetry.batch_span(semconv.STORE_LOAD, traces, self._database):
-                current = await self._store.load(by_timer.keys())
+            current, unconfirmed = await self._load(by_timer.keys(), writes), ()
         log.warning("gave up on contended timers", count=len(by_timer))
         for its_writes in by_timer.values():
             for write in its_writes:
                 write.fail(Overloaded("Too many changes of this timer at once"))
 
+    def _folded(
+        self,
+        by_timer: dict[str, list[_Write]],
+        current: Mapping[str, Timer],
+        unconfirmed: Collection[str],
+        room: dict[str, float],
+    ) -> list[_Change]:
+        """What is to be saved. Timers that need not be are answered, and removed from `by_timer`."""
+        changes = []
+        for timer_id, its_writes in list(by_timer.items()):
+            timer = current.get(timer_id)
+            folded, outcomes, all_change = _fold(timer, its_writes, room)
+            if not all_change and timer_id in unconfirmed:
+                self._recent.forget(timer_id)
+            elif folded is None or folded is timer:
+                _succeed(outcomes)
+                del by_timer[timer_id]
+            else:
+                audience = its_writes[-1].audience
+                changes.append(_Change(folded, timer.version if timer else None, audience, outcomes))
+        return changes
+
+    async def _save(self, changes: Sequence[_Change], writes: Sequence[_Write]) -> list[bool]:
+        traces = [write.request.traceparent for write in writes]
+        with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
+            return await self._store.save([Save(change.timer, change.expected_version) for change in changes])
+
     async def _room(self, users: set[str]) -> dict[str, float]:
         """How many more timers each of these users may have."""
+        if not users:
+            return {}
         most = self._max_timers_per_user or float("inf")
         return {user: most - await self._store.count_live(user) for user in users}
 
@@ -318,11 +359,23 @@ def _is_new(write: _Write, current: Mapping[str, Timer]) -> bool:
     return write.creates and write.request.timer_id not in current
 
 
+def _revivable(by_timer: Mapping[str, Sequence[_Write]], current: Mapping[str, Timer]) -> set[str]:
+    """The owners of stopped timers among these: bringing one back counts as a new one of its owner."""
+    return {
+        its_writes[0].audience.owner_id
+        for timer_id, its_writes in by_timer.items()
+        if timer_id in current and current[timer_id].state is State.STOPPED
+    }
+
+
 def _fold(
     timer: Timer | None, writes: Sequence[_Write], room: dict[str, float]
-) -> tuple[Timer | None, list[tuple[_Write, Outcome]]]:
-    """The timer after all writes, and what each of those that are not refused led to. A refused one has its error."""
+) -> tuple[Timer | None, list[tuple[_Write, Outcome]], bool]:
+    """The timer after all writes, what each of those that are not refused led to, and whether every one changed something. A
+    refused one has its error.
+    """
     outcomes = []
+    all_change = True
     now = now_us()
     for write in writes:
         owner = write.audience.owner_id
@@ -334,13 +387,16 @@ def _fold(
                 room[owner] = room.get(owner, 1) - 1
         except BubbleError as error:
             write.fail(error, timer)
+            all_change = False
         except Exception:
             log.exception("a write crashed", timer_id=write.request.timer_id, **logs.about(write.traceparent))
             write.result.error.CopyFrom(INTERNAL)
+            all_change = False
         else:
+            all_change = all_change and outcome.timer is not timer
             timer = outcome.timer
             outcomes.append((write, outcome))
-    return timer, outcomes
+    return timer, outcomes, all_change
 
 
 def _succeed(outcomes: Sequence[tuple[_Write, Outcome]]) -> None:

@@ -22,8 +22,9 @@ log = logs.get(__name__)
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], object]
 
+_CACHE_KIB = 32 * 1024  # pages kept in memory by each of the two connections
 _BUSY_MS = 2_000  # another process on the same file (a backup, a second replica) may hold the lock this long
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
 
 class SqliteDatabase:
@@ -69,13 +70,16 @@ class SqliteDatabase:
             await asyncio.get_running_loop().run_in_executor(executor, connection.close)
             executor.shutdown()
 
-    def prepare(self, schema: str) -> None:
-        """Creates the tables when the file is new. Raises Unavailable when it was made by a newer version of this code."""
+    def prepare(self, schema: str, upgrade: str) -> None:
+        """Creates the tables when the file is new, and brings those of the version before up to date, all in one transaction.
+        Raises Unavailable when the file was made by a newer version of this code.
+        """
         connection = self._write_connection
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > _SCHEMA_VERSION:
             raise Unavailable("The database file was made by a newer version")
-        connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+        script = upgrade if version == _SCHEMA_VERSION - 1 and version else schema
+        connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
 
     async def _commit(self, group: Sequence[Work]) -> Sequence[object]:
         return await asyncio.get_running_loop().run_in_executor(self._writer, self._commit_in_thread, group)
@@ -117,12 +121,14 @@ def _mark_schema(connection: sqlite3.Connection) -> None:
 
 
 @asynccontextmanager
-async def open_sqlite(path: Path, schema: str) -> AsyncIterator[SqliteDatabase]:
-    """Opens (and creates) a database for the length of the context. Raises OSError or Unavailable when it can't be had."""
+async def open_sqlite(path: Path, schema: str, upgrade: str = "") -> AsyncIterator[SqliteDatabase]:
+    """Opens (and creates) a database for the length of the context. `upgrade` is SQL that makes tables of the version before
+    those of `schema`; without it nothing has changed. Raises OSError or Unavailable when it can't be had.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         database = SqliteDatabase(path)
-        database.prepare(schema)
+        database.prepare(schema, upgrade or schema)
     except sqlite3.Error as error:
         raise OSError(f"can't open {path}: {error}") from error
     try:
@@ -135,6 +141,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     # Each connection is used by one thread only, but not by the one that makes it.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA journal_mode = WAL")
     # FULL: in WAL mode, only this waits for the disk at each commit, which is what "acknowledged is durable" rests on.
     connection.execute("PRAGMA synchronous = FULL")

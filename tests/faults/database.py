@@ -48,9 +48,9 @@ class SqliteDatabase:
         }
 
     def pending(self) -> int:
-        return sum(
-            self._rows(table, f"SELECT count(*) FROM {table} WHERE pending_since_us IS NOT NULL")[0][0]  # noqa: S608
-            for table in ("timers", "shares")
+        timers = self._rows("timers", "SELECT count(*) FROM pending")[0][0]
+        return int(timers) + int(
+            self._rows("shares", "SELECT count(*) FROM shares WHERE pending_since_us IS NOT NULL")[0][0]
         )
 
     def close(self) -> None:

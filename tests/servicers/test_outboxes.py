@@ -17,7 +17,7 @@ from sharing_service.store.contract import Save as ShareSave
 from tests.servicers.harness import FakeSharing, rpc_error
 from timer_service.domain import TOMBSTONE_US, Origin, State, Timer
 from timer_service.purge import Purge
-from timer_service.relay import TimerOutbox
+from timer_service.relay import Saved, TimerOutbox
 from timer_service.store import sqlite as timer_store
 from timer_service.store.contract import Save
 
@@ -47,8 +47,8 @@ async def test_a_changed_timer_is_told_to_the_audience_of_now_with_its_whole_sta
     sharing = FakeSharing()
     sharing.share("tea", "bob", "carol", version=7)
     outbox = TimerOutbox(timers, sharing.as_stub)
-    assert outbox.marker(TEA) == ("tea", NOW, NOW - 5, "00-t")
-    (item,) = await outbox.events([TEA])
+    assert outbox.marker(Saved(TEA)) == ("tea", NOW, NOW - 5, "00-t", False)
+    (item,) = await outbox.events([Saved(TEA)])
     assert list(item.user_ids) == ["alice", "bob", "carol"]
     event = item.event
     assert event.audience == sharing.audiences["tea"]
@@ -64,6 +64,20 @@ async def test_a_changed_timer_is_told_to_the_audience_of_now_with_its_whole_sta
     )
 
 
+async def test_an_audience_that_is_known_well_enough_is_not_asked_for(timers: timer_store.SqliteTimerStore) -> None:
+    sharing = FakeSharing()
+    sharing.share("tea", "carol")
+    known = event_pb2.Audience(owner_id="alice", member_ids=["bob"], version=3)
+    outbox = TimerOutbox(timers, sharing.as_stub)
+    first, second = await outbox.events([Saved(TEA, known), Saved(TEA)])
+    assert (list(first.user_ids), first.event.audience) == (["alice", "bob"], known)
+    assert list(second.user_ids) == ["alice", "carol"]
+    (asked,) = sharing.asked
+    assert list(asked.timer_ids) == ["tea"]
+    await outbox.events([Saved(TEA, known)])
+    assert len(sharing.asked) == 1
+
+
 async def test_events_come_in_the_order_of_the_changes_and_have_names_of_their_own(
     timers: timer_store.SqliteTimerStore,
 ) -> None:
@@ -71,7 +85,7 @@ async def test_events_come_in_the_order_of_the_changes_and_have_names_of_their_o
     changes = [Timer(timer_id=name, owner="alice", version=NOW + number) for number, name in enumerate("cab")]
     for change in changes:
         sharing.share(change.timer_id)
-    items = await TimerOutbox(timers, sharing.as_stub).events(changes)
+    items = await TimerOutbox(timers, sharing.as_stub).events([Saved(change) for change in changes])
     assert [item.event.timer_changed.timer.timer_id for item in items] == ["c", "a", "b"]
     names = [item.event.event_id for item in items]
     assert len(set(names)) == 3
@@ -79,7 +93,7 @@ async def test_events_come_in_the_order_of_the_changes_and_have_names_of_their_o
 
 
 async def test_a_timer_that_nobody_owns_any_longer_is_told_nobody(timers: timer_store.SqliteTimerStore) -> None:
-    (item,) = await TimerOutbox(timers, FakeSharing().as_stub).events([TEA])
+    (item,) = await TimerOutbox(timers, FakeSharing().as_stub).events([Saved(TEA)])
     assert list(item.user_ids) == []
 
 
@@ -88,8 +102,8 @@ async def test_markers_of_timers_are_listed_and_removed_through_the_store(
 ) -> None:
     outbox = TimerOutbox(timers, FakeSharing().as_stub)
     await timers.save([Save(TEA, None)])
-    assert await outbox.list_pending(10, (0, "")) == [TEA]
-    await outbox.clear([TEA])
+    assert await outbox.list_pending(10, (0, "")) == [Saved(TEA)]
+    await outbox.clear([Saved(TEA)])
     assert await outbox.list_pending(10, (0, "")) == []
 
 
@@ -117,6 +131,9 @@ async def test_a_changed_audience_is_told_to_all_members_and_to_those_who_are_no
         assert event.origin == common_pb2.Origin(user_id="alice", device_id="pixel", connection_id="c1")
         assert (event.traceparent, event.committed_at_us) == ("00-t", NOW - 5)
         await store.save([ShareSave(share, None)])
+        assert outbox.marker(share).twice
+        (again,) = await outbox.events([share], settled=True)
+        assert (event.audience_changed.settled, again.event.audience_changed.settled) == (False, True)
         assert await outbox.list_pending(10, (0, "")) == [share]
         await outbox.clear([share])
         assert await outbox.list_pending(10, (0, "")) == []

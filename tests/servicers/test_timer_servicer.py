@@ -20,6 +20,7 @@ from runtime.iso8601 import parse_duration
 from runtime.telemetry import Telemetry
 from tests.servicers.harness import FakeSharing, RecordingRelay, kinds, rpc_error, serving
 from timer_service.domain import State, Timer
+from timer_service.relay import Saved
 from timer_service.servicer import MAX_KNOWN, MAX_SNAPSHOTS, MAX_WRITES, TimerServicer
 from timer_service.store.contract import Save
 from timer_service.store.sqlite import SqliteTimerStore, open_store
@@ -40,7 +41,7 @@ class Service(NamedTuple):
     stub: "timer_pb2_grpc.TimerServiceAsyncStub"
     store: SqliteTimerStore
     sharing: FakeSharing
-    relay: RecordingRelay[Timer]
+    relay: RecordingRelay[Saved]
 
     async def write(self, *items: timer_pb2.WriteItem) -> list[timer_pb2.WriteResult]:
         response = await self.stub.Write(timer_pb2.WriteRequest(items=items), timeout=10)
@@ -68,7 +69,7 @@ class Service(NamedTuple):
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    sharing, relay = FakeSharing(), RecordingRelay[Timer]()
+    sharing, relay = FakeSharing(), RecordingRelay[Saved]()
     async with open_store(tmp_path) as store:
         servicer = TimerServicer(store, sharing.as_stub, relay.as_relay, Telemetry(), max_timers_per_user=MOST_TIMERS)
         async with serving(
@@ -131,7 +132,7 @@ async def test_an_outcome_is_committed_and_offered_to_the_relay(service: Service
     assert stored.version == outcome.version
     assert stored.end_time == "2026-11-24T08:20:30.123456789+02:00"
     assert [each.version for each in await service.store.list_pending(10, (0, ""))] == [outcome.version]
-    assert [(each.timer_id, each.version) for each in service.relay.offered] == [("tea", outcome.version)]
+    assert [(each.timer.timer_id, each.timer.version) for each in service.relay.offered] == [("tea", outcome.version)]
 
 
 async def test_results_come_in_the_order_of_the_items_each_with_its_own_end(service: Service) -> None:
@@ -169,7 +170,7 @@ async def test_items_of_one_timer_take_effect_in_the_order_of_the_batch(service:
     assert [outcome.base_version for outcome in outcomes] == [0, *versions[:-1]]
     assert [outcome.view.timer.total_duration for outcome in outcomes] == ["PT5M", "PT6M", "PT6M", "PT8M", "PT8M"]
     assert outcomes[-1].view.timer.run_state == event_pb2.RUN_STATE_STOPPED
-    assert [each.version for each in service.relay.offered] == [versions[-1]]  # the last state stands for all
+    assert [each.timer.version for each in service.relay.offered] == [versions[-1]]  # the last state stands for all
 
 
 async def test_an_item_that_is_refused_does_not_stand_in_the_way_of_the_next_one_of_its_timer(
@@ -480,6 +481,85 @@ async def test_a_store_that_fails_makes_the_service_unavailable(service: Service
     assert (await service.get("tea")).view.timer.name == "Tea"
 
 
+# --- what other replicas do meanwhile ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def other(service: Service) -> AsyncIterator[Service]:
+    """A second replica on the same store: what the first one remembers of a timer goes out of date."""
+    relay = RecordingRelay[Saved]()
+    servicer = TimerServicer(
+        service.store, service.sharing.as_stub, relay.as_relay, Telemetry(), max_timers_per_user=MOST_TIMERS
+    )
+    async with serving(SERVICE, lambda server: timer_pb2_grpc.add_TimerServiceServicer_to_server(servicer, server)) as (
+        _,
+        channel,
+    ):
+        yield Service(timer_pb2_grpc.TimerServiceStub(channel), service.store, service.sharing, relay)
+
+
+async def test_two_replicas_in_turn_lose_nothing(service: Service, other: Service) -> None:
+    await service.done(update(total_duration="PT5M"))
+    for replica in (other, service, other, service):
+        await replica.done(extend())
+    assert (await other.get("tea")).view.timer.total_duration == "PT9M"
+
+
+async def test_a_base_version_is_compared_with_the_stored_one(service: Service, other: Service) -> None:
+    first = await service.done(update(name="Tea"))
+    second = await other.done(update(name="Coffee"))
+    stale = await service.write_one(with_base(update(name="Cocoa"), first.version))
+    assert (stale.error.code, stale.current.timer.name) == (CONFLICT, "Coffee")
+    await other.done(update(name="Cocoa"))
+    await service.done(update(name="Milk"))
+    assert (await other.write_one(with_base(update(name="Tea"), second.version))).error.code == CONFLICT
+    latest = (await service.get("tea")).view.timer
+    assert (await other.done(with_base(update(name="Tea"), latest.version))).base_version == latest.version
+
+
+async def test_a_command_that_another_replica_has_done_is_not_done_again(service: Service, other: Service) -> None:
+    await service.done(update(total_duration="PT5M"))
+    done = await other.done(extend(operation_id="once"))
+    assert (await service.done(extend(operation_id="once"))).version == done.version
+    assert (await service.get("tea")).view.timer.total_duration == "PT6M"
+
+
+async def test_what_another_replica_stopped_is_stopped(service: Service, other: Service) -> None:
+    await service.done(update(total_duration="PT5M"))
+    await other.done(stop())
+    assert (await service.write_one(update(name="too late"))).error.code == CONFLICT
+    assert (await service.write_one(extend())).error.code == NOT_FOUND
+    stopped = (await service.get("tea")).view.timer
+    assert (await service.done(stop())).version == stopped.version  # it is so already
+
+
+async def test_a_timer_that_is_written_again_and_again_is_not_read(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.done(update(total_duration="PT5M"))
+    monkeypatch.setattr(service.store, "load", None)
+    await service.done(extend())
+    await service.done(extend())
+
+
+# --- who is told ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_audience_that_was_asked_for_is_told_when_the_commit_follows_soon(service: Service) -> None:
+    await service.done(update(name="Tea"))
+    (saved,) = service.relay.offered
+    assert saved.audience == service.sharing.audiences["tea"]
+
+
+async def test_the_audience_is_to_be_asked_for_again_when_the_commit_takes_long(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("timer_service.servicer.AUDIENCE_GOOD_FOR", 0.0)
+    await service.done(update(name="Tea"))
+    (saved,) = service.relay.offered
+    assert saved.audience is None
+
+
 # --- traces ---------------------------------------------------------------------------------------------------------------
 
 
@@ -488,7 +568,7 @@ async def test_every_item_of_a_batch_goes_on_in_its_own_trace(tmp_path: Path) ->
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     telemetry = Telemetry(provider)
-    sharing, relay = FakeSharing(), RecordingRelay[Timer]()
+    sharing, relay = FakeSharing(), RecordingRelay[Saved]()
     parents = [telemetry.begin(semconv.WS_RECEIVE).traceparent for _ in range(2)]
     items = [update(f"timer-{number}") for number in range(3)]
     for item, parent in zip(items, parents, strict=False):
@@ -511,6 +591,6 @@ async def test_every_item_of_a_batch_goes_on_in_its_own_trace(tmp_path: Path) ->
     (asked,) = sharing.asked
     assert isinstance(asked, sharing_pb2.AuthorizeRequest)
     assert [item.traceparent[3:52] for item in asked.items] == [*inside, ""]
-    assert [each.traceparent[3:52] for each in relay.offered] == [*inside, ""]
+    assert [each.timer.traceparent[3:52] for each in relay.offered] == [*inside, ""]
     (load,) = [span for span in spans if span.name == "store.load"]
     assert len(load.links) == 2

@@ -1,7 +1,10 @@
 """The contract of `timer_service/store/contract.py`."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,6 +14,7 @@ from runtime.settings import ServiceSettings
 from timer_service.domain import Origin, State, Timer
 from timer_service.store import open_store
 from timer_service.store.contract import Marker, Save, TimerStore
+from timer_service.store.sqlite import open_store as open_sqlite_store
 
 NOW = 1_764_000_000_000_000
 
@@ -357,3 +361,29 @@ async def test_two_replicas_on_one_database_see_each_others_changes(settings: Se
         assert await other.save([Save(timer(version=2), 1)]) == [True]
         assert await one.save([Save(timer(version=3), 1)]) == [False]
         assert (await one.load(["tea"]))["tea"].version == 2
+
+
+async def test_a_file_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
+    pending, done = timer("tea", pending_since_us=NOW - 7), timer("eggs")
+    stopped = timer("rice", stopped_at_us=NOW)
+    with closing(sqlite3.connect(tmp_path / "timers.sqlite")) as before, before:
+        before.executescript("""
+            CREATE TABLE timers (timer_id TEXT PRIMARY KEY, version INTEGER NOT NULL, live_owner TEXT,
+                pending_since_us INTEGER, stopped_at_us INTEGER, state BLOB NOT NULL) WITHOUT ROWID;
+            CREATE INDEX timers_live ON timers (live_owner) WHERE live_owner IS NOT NULL;
+            CREATE INDEX timers_pending ON timers (pending_since_us, timer_id) WHERE pending_since_us IS NOT NULL;
+            CREATE INDEX timers_stopped ON timers (stopped_at_us) WHERE stopped_at_us IS NOT NULL;
+            PRAGMA user_version = 1;
+        """)
+        for each in (pending, done, stopped):
+            state = msgspec.json.encode(msgspec.structs.replace(each, pending_since_us=0))
+            live = None if each is stopped else "alice"
+            since = each.pending_since_us or None
+            row = (each.timer_id, each.version, live, since, each.stopped_at_us or None, state)
+            before.execute("INSERT INTO timers VALUES (?, ?, ?, ?, ?, ?)", row)
+    for _ in range(2):  # the second time it is up to date
+        async with open_sqlite_store(tmp_path) as store:
+            assert await store.list_pending(10, (0, "")) == [pending]
+            assert await store.load(["eggs", "rice"]) == {"eggs": done, "rice": stopped}
+            assert {each.timer_id for each in await store.list_live(["alice"])} == {"tea", "eggs"}
+            assert await store.list_tombstones(NOW + 1, 10) == [stopped]

@@ -2,8 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 import grpc
 
@@ -54,25 +53,21 @@ class Delivery:
         committed_at_us = []
         for delivery in batch.deliveries:
             event = delivery.event
-            sessions = [
-                session
-                for connection_id in delivery.connection_ids
-                if (session := self._sessions.get(connection_id)) is not None
-            ]
-            with (
-                # An event that breaks something here would come again and again, and hold up all others.
-                _logged(event),
-                self._telemetry.span(semconv.WS_SEND, event.traceparent) as span,
-            ):
-                if event.HasField("timer_changed"):
-                    view = event_pb2.TimerView(timer=event.timer_changed.timer, audience=event.audience)
-                    state = TimerState(view, event.event_id, server_time_us, span.traceparent)
-                    sent = self._offer(state, sessions, span)
-                    if sent:  # a repetition that everybody has already would tell of its first delivery's age
-                        deliveries += sent
-                        committed_at_us.append(event.committed_at_us)
-                elif event.HasField("audience_changed"):
-                    self._offer_audience(event, sessions, server_time_us, span)
+            sessions = self._sessions.named(delivery.connection_ids)
+            try:
+                with self._telemetry.span(semconv.WS_SEND, event.traceparent) as span:
+                    if event.HasField("timer_changed"):
+                        view = event_pb2.TimerView(timer=event.timer_changed.timer, audience=event.audience)
+                        state = TimerState(view, event.event_id, server_time_us, span.traceparent)
+                        sent = self._offer(state, sessions, span)
+                        if sent:  # a repetition that everybody has already would tell of its first delivery's age
+                            deliveries += sent
+                            committed_at_us.append(event.committed_at_us)
+                    elif event.HasField("audience_changed"):
+                        self._offer_audience(event, sessions, server_time_us, span)
+            except Exception:
+                # It would come again and again, and hold up all others.
+                log.exception("event not delivered", event_id=event.event_id, **logs.about(event.traceparent))
         if deliveries:
             metrics.DELIVERIES.inc(deliveries)
             # The mailboxes are emptied at the end of this turn of the loop; this comes right after.
@@ -199,12 +194,3 @@ def _count_written(committed_at_us: Sequence[int]) -> None:
     now = now_us()
     for moment in committed_at_us:
         metrics.written(moment, now)
-
-
-@contextmanager
-def _logged(event: event_pb2.Event) -> Iterator[None]:
-    """Logs what is raised within, and goes on."""
-    try:
-        yield
-    except Exception:
-        log.exception("event not delivered", event_id=event.event_id, **logs.about(event.traceparent))

@@ -21,12 +21,17 @@ MAX_STAGED = 4_000
 """Timers whose changes may wait for a snapshot. The default limits let nobody see more than 2,500."""
 
 
+class _Known(NamedTuple):
+    version: int
+    audience_version: int
+
+
 class TimerState:
     """A timer's state on its way to many clients: encoded once per dialect."""
 
     __slots__ = (
-        "_frames", "_server_time_us", "audience_version", "event_id", "owner_id", "stopped", "timer_id", "traceparent",
-        "version", "view",
+        "_frames", "_server_time_us", "audience_version", "event_id", "known", "owner_id", "stopped", "timer_id",
+        "traceparent", "version", "view",
     )  # fmt: skip
 
     def __init__(self, view: event_pb2.TimerView, event_id: str, server_time_us: int, traceparent: str = "") -> None:
@@ -39,6 +44,8 @@ class TimerState:
         self.timer_id = timer.timer_id
         self.version = timer.version
         self.audience_version = audience.version
+        self.known = _Known(self.version, self.audience_version)
+        """What those know who are told: one object for all of them."""
         self.owner_id = audience.owner_id
         self.stopped = timer.run_state == event_pb2.RUN_STATE_STOPPED
         self._server_time_us = server_time_us
@@ -71,11 +78,6 @@ class Verdict(Enum):
     """It can't be told from the event alone: read the timer and its audience as they are now, and offer that."""
     WAIT = auto()
     """It was kept until the first snapshot."""
-
-
-class _Known(NamedTuple):
-    version: int
-    audience_version: int
 
 
 class _Gone(NamedTuple):
@@ -250,14 +252,14 @@ class Knowledge:
     def _take(self, state: TimerState) -> Verdict:
         timer_id = state.timer_id
         known = self._known.get(timer_id)
-        audience_version = state.audience_version
-        if known is not None and known.audience_version > audience_version:
-            audience_version = known.audience_version
+        now = state.known
+        if known is not None and known.audience_version > now.audience_version:
+            now = _Known(now.version, known.audience_version)
         if state.stopped:
             self._known.pop(timer_id, None)
-            self._remember(timer_id, _Gone(state.version, audience_version, revoked=False))
+            self._remember(timer_id, _Gone(now.version, now.audience_version, revoked=False))
         else:
-            self._known[timer_id] = _Known(state.version, audience_version)
+            self._known[timer_id] = now
             if self._gone:
                 self._gone.pop(timer_id, None)
         return Verdict.SEND

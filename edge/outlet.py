@@ -55,7 +55,8 @@ class Outlet:
             return 0
         for fragment in fragments(frame):
             place = self._mailbox.put(fragment)
-        self._mark()
+        if not self._dirty:
+            self._mark()
         return place
 
     def send_state(self, timer_id: str, frame: bytes) -> None:
@@ -63,7 +64,8 @@ class Outlet:
         if self._accepting:
             if self._mailbox.put_state(timer_id, frame):
                 metrics.CONFLATED.inc()
-            self._mark()
+            if not self._dirty:
+                self._mark()
 
     def drop_state(self, timer_id: str) -> None:
         """Takes a timer's waiting state back."""
@@ -87,14 +89,14 @@ class Outlet:
                 self._put(b"".join(frames))
                 if self.on_written is not None:
                     self.on_written()
-            if self._mailbox:
+            if self._mailbox.size:
                 self._mark()  # the next turn of the loop shows whether the socket has taken this
         if self._mailbox.size + buffered <= self._backlog_bytes:
             self._relieve()
         elif self.over_since is None or self._taken - self._taken_when_over >= self._backlog_bytes:
             self.over_since = time.monotonic()
             self._taken_when_over = self._taken
-        return self._dirty or (not self._mailbox and self.over_since is None)
+        return self._dirty or (not self._mailbox.size and self.over_since is None)
 
     def ping(self) -> bool:
         """Sends a WebSocket ping. A socket that takes no bytes gets none, since it would only pile up: False."""
@@ -142,9 +144,8 @@ class Outlet:
         self._transport.write(data)
 
     def _mark(self) -> None:
-        if not self._dirty:
-            self._dirty = True
-            self._write_soon(self)
+        self._dirty = True
+        self._write_soon(self)
 
 
 def _nothing() -> None:

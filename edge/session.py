@@ -197,7 +197,9 @@ class Session:
             return False
         message = self._codec.share_removed(timer_id, self.user_id, event_id, server_time_us, traceparent=traceparent)
         frame = text_frame(message)
-        self._put(timer_id, frame, TracedState(timer_id, event_id, traceparent, 0, audience_version, len(frame)))
+        self._trace_state(TracedState(timer_id, event_id, traceparent, 0, audience_version, len(frame)))
+        self.outlet.send_state(timer_id, frame)
+        self.acks_due += 1
         return True
 
     def forget(self, timer_id: str, audience_version: int) -> bool:
@@ -216,22 +218,19 @@ class Session:
 
     def send_state(self, state: TimerState, frame: bytes) -> None:
         """Sends a timer's state, made into a frame; an older one that waits is not sent any more."""
-        traced = None
-        if state.traceparent:
-            traced = TracedState(
-                state.timer_id, state.event_id, state.traceparent, state.version, state.audience_version, len(frame)
-            )
-        self._put(state.timer_id, frame, traced)
-
-    def _put(self, timer_id: str, frame: bytes, traced: TracedState | None) -> None:
-        self.outlet.send_state(timer_id, frame)
+        if state.traceparent or self.traced is not None:
+            about = (state.traceparent, state.version, state.audience_version, len(frame))
+            self._trace_state(TracedState(state.timer_id, state.event_id, *about))
+        self.outlet.send_state(state.timer_id, frame)
         self.acks_due += 1
-        if traced is not None and traced.traceparent:
+
+    def _trace_state(self, state: TracedState) -> None:
+        if state.traceparent:
             if self.traced is None:
                 self.traced = self._trace()
-            self.traced.put(traced)
+            self.traced.put(state)
         elif self.traced is not None:
-            self.traced.superseded(timer_id)
+            self.traced.superseded(state.timer_id)
 
     def _trace(self) -> TracedDeliveries:
         about = {

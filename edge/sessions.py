@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,11 @@ class Sessions:
     def get(self, connection_id: str) -> "Session | None":
         """The session of a connection, while it is open."""
         return self._by_id.get(connection_id)
+
+    def named(self, connection_ids: Iterable[str]) -> "list[Session]":
+        """The sessions of those of the connections that are open."""
+        by_id = self._by_id
+        return [by_id[connection_id] for connection_id in connection_ids if connection_id in by_id]
 
     def add(self, session: "Session") -> None:
         """A new session; it has no connection id yet."""

@@ -18,7 +18,7 @@ BURST_WAIT = 2.5
 """Seconds an item may have to wait in a queue that was empty so many seconds ago. Half of a call's deadline, and longer than
 a restart takes."""
 
-STANDING_WAIT = 0.25
+STANDING_WAIT = 1.0
 """Seconds an item may have to wait in a queue that has been standing for longer than that."""
 
 CALM = 10.0

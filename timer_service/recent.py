@@ -30,7 +30,7 @@ class Recent:
         return {timer_id: timers[timer_id] for timer_id in timer_ids if timer_id in timers}
 
     def saved(self, timer: Timer) -> None:
-        """This state is in the store now (or was a moment ago)."""
+        """A state that is in the store now (or was a moment ago)."""
         self._timers.pop(timer.timer_id, None)
         self._timers[timer.timer_id] = timer
         if len(self._timers) > self._most:

@@ -31,6 +31,7 @@ class Origin(msgspec.Struct, frozen=True):
 class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who owns a timer and who may see it, as it is stored.
 
+    `timer_name` is what the timer was called when a member was added last, as far as whoever asked for it knew.
     `added` and `removed` are users whose change is still to be delivered, `pending_since_us` (microseconds since 1970) the
     outbox marker that says so. `version` rises with every change of the audience.
     """
@@ -44,6 +45,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin: Origin = Origin("")
     operations: Operations = ()
     traceparent: str = ""
+    timer_name: str = ""
     pending_since_us: int = 0
 
 
@@ -56,6 +58,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin
     operation_id: str = ""
     traceparent: str = ""
+    timer_name: str = ""
 
 
 def validate(change: Change) -> None:
@@ -69,6 +72,9 @@ def validate(change: Change) -> None:
     problem = text.problem_with(change.operation_id, longest=operations.MAX_ID)
     if problem:
         raise InvalidArgument(f"operationId {problem}", field="operationId")
+    problem = text.problem_with(change.timer_name, longest=text.MAX_NAME)
+    if problem:
+        raise InvalidArgument(f"timerName {problem}", field="timerName")
 
 
 def claim(timer_id: str, user_id: str, now_us: int) -> Share:
@@ -125,6 +131,7 @@ def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Sha
         origin=change.origin,
         operations=remembered,
         traceparent=change.traceparent,
+        timer_name=change.timer_name if change.add else share.timer_name,
         pending_since_us=share.pending_since_us or now_us,
     )
 

@@ -1,10 +1,11 @@
 """Who has no connection hears of a share by push: the whole system, and a local fake of Google's APIs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from tests.system.client import Client, eventually
 from tests.system.cluster import Cluster
@@ -23,8 +24,20 @@ async def fcm() -> AsyncIterator[FakeFcm]:
 
 
 @pytest.fixture
-async def cluster(own_cluster: Any, fcm: FakeFcm) -> Cluster:
-    running: Cluster = await own_cluster(BUBBLE_FCM_CREDENTIALS=fcm.credentials, BUBBLE_FCM_URL=fcm.url)
+def own_database(store_environment: dict[str, str], unique: Unique) -> Iterator[str]:
+    """A database that no other test uses, so that users and timers may have plain names."""
+    name = unique("bubble-test-push")
+    yield name
+    if "MONGODB_URI" in store_environment:
+        with MongoClient[dict[str, object]](store_environment["MONGODB_URI"]) as client:
+            client.drop_database(name)
+
+
+@pytest.fixture
+async def cluster(own_database: str, own_cluster: Any, fcm: FakeFcm) -> Cluster:
+    running: Cluster = await own_cluster(
+        BUBBLE_FCM_CREDENTIALS=fcm.credentials, BUBBLE_FCM_URL=fcm.url, BUBBLE_MONGODB_DATABASE=own_database
+    )
     return running
 
 
@@ -193,8 +206,10 @@ async def waiting_is(cluster: Cluster, number: int) -> None:
             await asyncio.sleep(0.2)
 
 
-async def test_without_credentials_nobody_is_told_and_nothing_is_kept(own_cluster: Any, fcm: FakeFcm) -> None:
-    cluster: Cluster = await own_cluster()
+async def test_without_credentials_nobody_is_told_and_nothing_is_kept(
+    own_database: str, own_cluster: Any, fcm: FakeFcm
+) -> None:
+    cluster: Cluster = await own_cluster(BUBBLE_MONGODB_DATABASE=own_database)
     await with_phone(cluster, "bob")
     async with Rest(cluster.edge_port, "alice") as alice:
         await shared(alice, "tea", "bob")

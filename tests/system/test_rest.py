@@ -231,28 +231,32 @@ async def test_pages_of_listed_origins_may_ask_and_others_may_not(own_cluster: A
             assert "Access-Control-Allow-Methods" not in response.headers
 
 
-async def test_who_asks_too_often_is_told_when_to_come_back_and_shares_count_by_user(own_cluster: Any) -> None:
+async def test_who_asks_too_often_is_told_when_to_come_back_and_shares_count_by_user(
+    own_cluster: Any, unique: Unique
+) -> None:
     cluster: Cluster = await own_cluster(BUBBLE_MESSAGES_PER_SECOND="0.1", BUBBLE_MESSAGE_BURST="10")
-    async with Rest(cluster.edge_port, "alice") as alice, Rest(cluster.edge_port, "bob") as bob:
+    async with Rest(cluster.edge_port, unique("alice")) as alice, Rest(cluster.edge_port, unique("bob")) as bob:
         users = [f"user-{number}" for number in range(12)]
-        await alice.done("POST", "/timers/shared", {"timerId": "t", "userIds": users, "timer": TEA})
+        await alice.done("POST", "/timers/shared", {"timerId": unique("t"), "userIds": users, "timer": TEA})
         answer = await alice.ask("GET", "/timers/shared")
         assert answer.status == 429
         assert int(answer.headers["Retry-After"]) >= 30
         assert await bob.done("GET", "/timers/shared") == []  # everybody has a rate of their own
 
 
-async def test_a_service_that_is_away_is_told_as_such(own_cluster: Any) -> None:
+async def test_a_service_that_is_away_is_told_as_such(own_cluster: Any, unique: Unique) -> None:
     cluster: Cluster = await own_cluster()
-    async with Rest(cluster.edge_port, "alice") as alice:
+    async with Rest(cluster.edge_port, unique("alice")) as alice:
         await cluster.processes["sharing"].kill()
-        answer = await alice.ask("POST", "/timers/shared", {"timerId": "t", "userIds": ["bob"], "timer": TEA})
+        answer = await alice.ask(
+            "POST", "/timers/shared", {"timerId": unique("t"), "userIds": [unique("bob")], "timer": TEA}
+        )
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) >= 1
         await cluster.processes["sharing"].start()
 
         async def works() -> bool:
-            request = {"timerId": "t", "userIds": ["bob"], "timer": TEA}
+            request = {"timerId": unique("t"), "userIds": [unique("bob")], "timer": TEA}
             return (await alice.ask("POST", "/timers/shared", request)).status == 200
 
         async with asyncio.timeout(20):

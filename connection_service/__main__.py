@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from connection_service import metrics
 from connection_service.config import ConnectionSettings
 from connection_service.domain import LEASE, POLL_INTERVAL
+from connection_service.fcm import FcmSender, read_credentials
 from connection_service.leases import Leases
 from connection_service.servicer import ConnectionServicer
 from connection_service.store import open_store
@@ -25,9 +26,15 @@ async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio
         health = Health(needs={"database": store.check})
         await stack.enter_async_context(serve_metrics(health, host=settings.host, port=settings.metrics_port))
         leases = Leases(store)
+        sender = None
+        if settings.fcm_credentials is not None:
+            credentials = read_credentials(settings.fcm_credentials.get_secret_value())
+            sender = await stack.enter_async_context(FcmSender(credentials, settings.fcm_url))
         servicer = ConnectionServicer(
-            store, leases, telemetry, max_connections_per_user=settings.max_connections_per_user
+            store, leases, telemetry, max_connections_per_user=settings.max_connections_per_user, sender=sender
         )
+        if servicer.pushes is not None:
+            await stack.enter_async_context(background(servicer.pushes.run()))
         await stack.enter_async_context(
             background(forever(POLL_INTERVAL, servicer.follow_leases), forever(LEASE, leases.remove_orphans))
         )

@@ -1,7 +1,11 @@
 """The settings of the connection service."""
 
-from pydantic import Field
+from pathlib import Path
+from typing import Self
 
+from pydantic import Field, SecretStr, model_validator
+
+from connection_service.fcm import read_credentials
 from runtime.settings import ServiceSettings
 
 
@@ -24,3 +28,27 @@ class ConnectionSettings(ServiceSettings):
         validation_alias="BUBBLE_MAX_CONNECTIONS_PER_USER",
         description="connections of one user at all edges together; 0 = no limit",
     )
+    fcm_credentials: SecretStr | None = Field(
+        None,
+        validation_alias="BUBBLE_FCM_CREDENTIALS",
+        description="JSON of the service account for Firebase Cloud Messaging; unset: nobody is told of a share by push",
+    )
+    fcm_credentials_file: Path | None = Field(
+        None,
+        validation_alias="BUBBLE_FCM_CREDENTIALS_FILE",
+        description="file with the value of `BUBBLE_FCM_CREDENTIALS`",
+    )
+    fcm_url: str = Field(
+        "https://fcm.googleapis.com",
+        validation_alias="BUBBLE_FCM_URL",
+        description="where Firebase Cloud Messaging is",
+    )
+
+    @model_validator(mode="after")
+    def _credentials_are_good(self) -> Self:
+        if self.fcm_credentials is not None:
+            try:
+                read_credentials(self.fcm_credentials.get_secret_value())
+            except ValueError as error:
+                raise ValueError(f"BUBBLE_FCM_CREDENTIALS: {error}") from None
+        return self

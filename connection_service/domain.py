@@ -87,6 +87,10 @@ class Registry:
         """How many connections of an edge are known."""
         return len(self._by_edge.get(edge_id, {}))
 
+    def is_connected(self, user_id: str) -> bool:
+        """Whether a user has a connection at an attached edge."""
+        return bool(self._by_user.get(user_id))
+
     def route(
         self, user_ids: Iterable[str], *, user_id: str = "", device_id: str = "", connection_id: str = ""
     ) -> dict[str, list[str]]:

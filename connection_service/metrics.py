@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from connection_service.leases import Leases
     from connection_service.servicer import ConnectionServicer
 
+PATIENT = (*LATENCIES, 30.0, 60.0, 300.0, 900.0, 3_600.0)
+"""Seconds. What is tried for an hour at most takes longer than a call."""
+
 LEASES = Gauge("bubble_connection_leases", "Edges that hold a lease")
 ATTACHED = Gauge("bubble_connection_edges_attached", "Edges with a stream to this replica that answer its probes")
 SUSPECT = Gauge(
@@ -28,6 +31,17 @@ TAKE_OVER = Histogram(
 )
 LEASES_ENDED = Counter("bubble_connection_leases_ended", "Leases that ran out: edges that died without a word")
 
+PUSHES = Counter(
+    "bubble_push_attempts",
+    "Pushes by what came of them (accepted; unregistered: the token is no device's any more; refused; failed: to be tried again; "
+    "given_up; needless: the user has come back, or has removed the device)",
+    ["outcome"],
+)
+PUSH_TOOK = Histogram("bubble_push_seconds", "From keeping a push until it was accepted", buckets=PATIENT)
+PUSHES_WAITING = Gauge(
+    "bubble_push_waiting", "Pushes that are kept and neither sent nor given up, as of the last count"
+)
+
 DELIVERED, PENDING = EVENTS.labels("delivered"), EVENTS.labels("pending")
 
 
@@ -36,4 +50,7 @@ def watch(servicer: "ConnectionServicer", leases: "Leases") -> None:
     LEASES.set_function(lambda: leases.count)
     ATTACHED.set_function(lambda: sum(stream.trusted for stream in servicer.streams))
     SUSPECT.set_function(lambda: sum(stream.is_suspect for stream in servicer.streams))
+    pushes = servicer.pushes
+    if pushes is not None:
+        PUSHES_WAITING.set_function(lambda: pushes.waiting)
     CONNECTIONS.set_function(lambda: sum(servicer.registry.count(stream.edge_id) for stream in servicer.streams))

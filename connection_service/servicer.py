@@ -11,7 +11,11 @@ from connection_service import metrics
 from connection_service.attach import EdgeStream, NoLease, await_acknowledgements, connection_from
 from connection_service.domain import LEASE, SETTLE, TRUST, Connection, Registry
 from connection_service.leases import Leases
-from connection_service.store.contract import ConnectionStore
+from connection_service.push_convert import to_be_pushed, token_from
+from connection_service.push_sender import PushSender
+from connection_service.push_worker import PushWorker
+from connection_service.pushes import MAX_TOKENS_PER_USER
+from connection_service.store.contract import Store
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import logs, semconv
 from runtime.clock import now_us
@@ -32,14 +36,22 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
     """See `proto/connection/v1/connection.proto`."""
 
     def __init__(
-        self, store: ConnectionStore, leases: Leases, telemetry: Telemetry, *, max_connections_per_user: int
+        self,
+        store: Store,
+        leases: Leases,
+        telemetry: Telemetry,
+        *,
+        max_connections_per_user: int,
+        sender: PushSender | None = None,
     ) -> None:
+        """`sender`: without one, nobody is told by push."""
         self._store = store
         self._leases = leases
         self._telemetry = telemetry
         self._max_connections_per_user = max_connections_per_user
         self.registry = Registry()
         self._streams: dict[str, EdgeStream] = {}
+        self.pushes = None if sender is None else PushWorker(store, sender, self.registry.is_connected)
 
     @property
     def streams(self) -> Collection[EdgeStream]:
@@ -98,6 +110,25 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 for row in rows
             ]
         )
+
+    async def RegisterDevices(
+        self,
+        request: connection_pb2.RegisterDevicesRequest,
+        context: "Context[connection_pb2.RegisterDevicesRequest, connection_pb2.RegisterDevicesResponse]",
+    ) -> connection_pb2.RegisterDevicesResponse:
+        check_size(request.items, MAX_ITEMS)
+        tokens = [token_from(item, now_us()) for item in request.items]
+        await self._store.save_tokens(tokens, max_per_user=MAX_TOKENS_PER_USER)
+        return connection_pb2.RegisterDevicesResponse()
+
+    async def UnregisterDevices(
+        self,
+        request: connection_pb2.UnregisterDevicesRequest,
+        context: "Context[connection_pb2.UnregisterDevicesRequest, connection_pb2.UnregisterDevicesResponse]",
+    ) -> connection_pb2.UnregisterDevicesResponse:
+        check_size(request.items, MAX_ITEMS)
+        await self._store.delete_devices({(item.user_id, item.device_id) for item in request.items})
+        return connection_pb2.UnregisterDevicesResponse()
 
     async def RenewLease(
         self,
@@ -214,6 +245,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
             absent = sorted(self._absent(self._leases.edges or ()))
             for index in pending:
                 spans[index].set({semconv.ABSENT_EDGES: absent})
+        unroutable = frozenset(pending)
         # No await from there to the end of routing: what was absent then is absent now, and the rest is in the registry.
         by_edge: dict[str, list[connection_pb2.Delivery]] = defaultdict(list)
         items_of_edge: dict[str, list[int]] = defaultdict(list)
@@ -231,6 +263,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
             for edge_id, connection_ids in routes.items():
                 by_edge[edge_id].append(connection_pb2.Delivery(event=item.event, connection_ids=connection_ids))
                 items_of_edge[edge_id].append(index)
+        invitations, removals = to_be_pushed(items, unroutable, self.registry.is_connected, now_us())
         waiting = {}
         for edge_id, deliveries in by_edge.items():
             acknowledgement = self._streams[edge_id].send(deliveries)
@@ -243,6 +276,12 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 if spans:
                     for index in indexes:
                         spans[index].event(f"not taken over by {edge_id}")
+        if self.pushes is not None and (invitations or removals):
+            try:
+                pending |= await self.pushes.keep(invitations, removals)
+            except Unavailable as error:
+                log.warning("pushes not kept", count=len(invitations), error=brief(error))
+                pending |= invitations.keys()
         return pending
 
     async def _concerning_absent_edges(self, items: Sequence[connection_pb2.DeliverItem]) -> set[int]:

@@ -62,7 +62,7 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
         stack.push_async_callback(presence.leave)
         await stack.enter_async_context(background(presence.run(), sessions.run(), pulse.run(), health.watch()))
         stack.push_async_callback(backend.close)
-        runner = web.AppRunner(edge.application(), handle_signals=False, access_log=None, shutdown_timeout=1.0)
+        runner = edge.runner()
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)

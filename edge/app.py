@@ -21,6 +21,7 @@ from edge.errors import ClientError, busy, from_exception
 from edge.hub import Hub
 from edge.invitations import MAX_LENGTH, Invitation, Invitations
 from edge.limits import MAX_FRAME
+from edge.rest.routes import Rest
 from edge.session import Session
 from runtime import logs, metrics_server, semconv, text
 from runtime.health import Health
@@ -87,12 +88,23 @@ class Edge:
         app.router.add_get("/config", self.config)
         app.router.add_post("/invitations", self.invite)
         app.router.add_post("/invitations/accept", self.accept_invitation)
+        Rest(self._hub, self._origin_is_fine).add_to(app.router)
         app.router.add_get("/healthz", _alive)
         app.router.add_get("/readyz", self.ready)
         app.router.add_get("/metrics", _metrics)
         if self._hub.settings.dev:
             app.router.add_post("/dev/token", self.dev_token)
         return app
+
+    def runner(self) -> web.AppRunner:
+        """What runs the application."""
+        return web.AppRunner(
+            self.application(),
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=1.0,
+            auto_decompress=False,  # a small body must not become a large one
+        )
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """The handshake, then the session. Whoever may not in learns so before anything else is done."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
@@ -43,6 +44,13 @@ class Backend:
             max_batch=1_000,
             max_queue=100_000,
         )
+        # An item may have 4 KiB: a token is longer than everything else that a connection has.
+        self._device_registrations = Batcher(
+            self._register_devices, name="connections", metric="connection.register_device", sheds=True
+        )
+        self._device_endings = Batcher(
+            self._unregister_devices, name="connections", metric="connection.unregister_device", sheds=True
+        )
 
     def admit_write(self, timer_id: str) -> None:
         """Raises Overloaded when a command on this timer would be refused now."""
@@ -52,9 +60,9 @@ class Backend:
         """One command on a timer."""
         return self._writes.submit(item, item.timer_id)
 
-    def get(self, timer_id: str) -> asyncio.Future[timer_pb2.GetResult]:
-        """A timer and its audience as they are now; nobody's right to see it is checked."""
-        return self._gets.submit(timer_pb2.GetItem(timer_id=timer_id), timer_id)
+    def get(self, timer_id: str, user_id: str = "") -> asyncio.Future[timer_pb2.GetResult]:
+        """A timer and its audience as they are now. Without a user, nobody's right to see it is checked."""
+        return self._gets.submit(timer_pb2.GetItem(timer_id=timer_id, user_id=user_id), timer_id)
 
     def snapshot(self, item: timer_pb2.SnapshotItem) -> asyncio.Future[timer_pb2.UserSnapshot]:
         """All timers of a user."""
@@ -72,9 +80,20 @@ class Backend:
         """The end of that row."""
         return self._endings.submit(connection_id, "")
 
+    def register_device(self, item: connection_pb2.RegisterDeviceItem) -> asyncio.Future[None]:
+        """A device's push token."""
+        return self._device_registrations.submit(item, item.user_id)
+
+    def unregister_device(self, item: connection_pb2.UnregisterDeviceItem) -> asyncio.Future[None]:
+        """The end of that."""
+        return self._device_endings.submit(item, item.user_id)
+
     async def close(self) -> None:
         """Finishes what is under way, for so long as a call may take, and takes no more."""
-        batchers = (self._writes, self._gets, self._snapshots, self._changes, self._registrations, self._endings)
+        batchers: tuple[Batcher[Any, Any], ...] = (
+            self._writes, self._gets, self._snapshots, self._changes, self._registrations, self._endings,
+            self._device_registrations, self._device_endings,
+        )  # fmt: skip
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_PATIENCE):
                 await asyncio.gather(*(batcher.close() for batcher in batchers))
@@ -103,3 +122,13 @@ class Backend:
         request = connection_pb2.UnregisterRequest(connection_ids=connection_ids)
         await self._connections.Unregister(request, timeout=CALL_DEADLINE)
         return [None] * len(connection_ids)
+
+    async def _register_devices(self, items: Sequence[connection_pb2.RegisterDeviceItem]) -> Sequence[None]:
+        request = connection_pb2.RegisterDevicesRequest(items=items)
+        await self._connections.RegisterDevices(request, timeout=CALL_DEADLINE)
+        return [None] * len(items)
+
+    async def _unregister_devices(self, items: Sequence[connection_pb2.UnregisterDeviceItem]) -> Sequence[None]:
+        request = connection_pb2.UnregisterDevicesRequest(items=items)
+        await self._connections.UnregisterDevices(request, timeout=CALL_DEADLINE)
+        return [None] * len(items)

@@ -216,6 +216,11 @@ class Conversation:
         item.operation_id = self._operation_id(request.message_id, item)
         item.origin.CopyFrom(self._origin())
         item.traceparent = reply.traceparent
+        with self._hub.tracing.telemetry.span(semconv.WS_LOAD, reply.traceparent) as span:
+            current = await self._hub.backend.get(request.timer_id)
+            if span.recorded:
+                span.set({semconv.TIMER_ID: request.timer_id, semconv.VERSION: current.view.timer.version})
+        item.timer_name = current.view.timer.name  # for who is told by push; not a part of what is asked
         result = await self._hub.backend.change(item)
         if result.HasField("error"):
             raise errors.from_item(result.error)
@@ -224,10 +229,6 @@ class Conversation:
             self._session.forget(request.timer_id, result.audience.version)
         if reply.span.recorded:
             reply.span.set({semconv.SHARE_VERSION: result.audience.version})
-        with self._hub.tracing.telemetry.span(semconv.WS_LOAD, reply.traceparent) as span:
-            current = await self._hub.backend.get(request.timer_id)
-            if span.recorded:
-                span.set({semconv.TIMER_ID: request.timer_id, semconv.VERSION: current.view.timer.version})
         view = current.view if current.HasField("view") else event_pb2.TimerView()
         view.timer.timer_id = request.timer_id
         view.audience.CopyFrom(result.audience)

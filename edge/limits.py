@@ -33,6 +33,11 @@ class TokenBucket:
         self._tokens -= 1
         return True
 
+    def owe(self, tokens: int) -> None:
+        """Takes more tokens than there may be: the next ones are there later."""
+        if self._rate:
+            self._tokens -= tokens
+
     def wait(self) -> float:
         """Seconds until there is a token again, as of the last `take`."""
         return max(1 - self._tokens, 0) / self._rate if self._rate else 0.0

@@ -27,6 +27,12 @@ MESSAGES = Histogram(
     ["type", "outcome"],
     buckets=LATENCIES,
 )
+REST = Histogram(
+    "bubble_edge_rest_seconds",
+    "From a REST request to its answer, by method and path, and outcome (processed, or the status of the error)",
+    ["type", "outcome"],
+    buckets=LATENCIES,
+)
 DELIVERIES = Counter("bubble_edge_deliveries", "States that were put into mailboxes, one per connection")
 CONFLATED = Counter("bubble_edge_conflated", "Of these, states that gave way to a newer one before they were written")
 BACKLOG = Gauge("bubble_edge_backlog_bytes", "Bytes that wait in all mailboxes")

@@ -31,6 +31,7 @@ class Origin(msgspec.Struct, frozen=True):
 class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who owns a timer and who may see it, as it is stored.
 
+    `timer_name` is what the timer was called when a member was added last, as far as whoever asked for it knew.
     `added` and `removed` are users whose change is still to be delivered, `pending_since_us` (microseconds since 1970) the
     outbox marker that says so. `version` rises with every change of the audience; `closed_version` is the version in which the
     owner last removed somebody, 0 = never: invitations that were made before that are no longer good.
@@ -46,6 +47,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin: Origin = Origin("")
     operations: Operations = ()
     traceparent: str = ""
+    timer_name: str = ""
     pending_since_us: int = 0
 
 
@@ -61,6 +63,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     operation_id: str = ""
     traceparent: str = ""
     invited_at_version: int = 0
+    timer_name: str = ""
 
 
 def validate(change: Change) -> None:
@@ -74,6 +77,9 @@ def validate(change: Change) -> None:
     problem = text.problem_with(change.operation_id, longest=operations.MAX_ID)
     if problem:
         raise InvalidArgument(f"operationId {problem}", field="operationId")
+    problem = text.problem_with(change.timer_name, longest=text.MAX_NAME)
+    if problem:
+        raise InvalidArgument(f"timerName {problem}", field="timerName")
 
 
 def claim(timer_id: str, user_id: str, now_us: int) -> Share:
@@ -135,6 +141,7 @@ def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Sha
         origin=change.origin,
         operations=remembered,
         traceparent=change.traceparent,
+        timer_name=change.timer_name if change.add else share.timer_name,
         pending_since_us=share.pending_since_us or now_us,
     )
 

@@ -43,7 +43,11 @@ def _item(share: Share, *, settled: bool) -> connection_pb2.DeliverItem:
         event_id=event_id(share.timer_id, 0, share.version),
         audience=audience(share),
         audience_changed=event_pb2.AudienceChanged(
-            timer_id=share.timer_id, added_user_ids=share.added, removed_user_ids=share.removed, settled=settled
+            timer_id=share.timer_id,
+            added_user_ids=share.added,
+            removed_user_ids=share.removed,
+            settled=settled,
+            timer_name=share.timer_name,
         ),
         origin=common_pb2.Origin(
             user_id=origin.user_id, device_id=origin.device_id, connection_id=origin.connection_id

@@ -225,6 +225,7 @@ def _change_from(item: sharing_pb2.ChangeItem, traceparent: str) -> domain.Chang
         add=kind == "add_user_id",
         origin=domain.Origin(item.origin.user_id, item.origin.device_id, item.origin.connection_id),
         operation_id=item.operation_id,
+        timer_name=item.timer_name,
         # It is stored with the share, so only when there is something to go on with.
         traceparent=traceparent if is_sampled(traceparent) else "",
         invited_at_version=item.invited_at_version,

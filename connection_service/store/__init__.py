@@ -3,11 +3,11 @@
 from contextlib import AbstractAsyncContextManager
 
 from connection_service.store import mongo, sqlite
-from connection_service.store.contract import ConnectionStore
+from connection_service.store.contract import Store
 from runtime.settings import ServiceSettings
 
 
-def open_store(settings: ServiceSettings) -> AbstractAsyncContextManager[ConnectionStore]:
+def open_store(settings: ServiceSettings) -> AbstractAsyncContextManager[Store]:
     """The store that the settings name, for the length of the context."""
     if settings.store == "mongodb" and settings.mongodb_uri is not None:
         return mongo.open_store(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)

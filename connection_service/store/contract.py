@@ -4,8 +4,13 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from connection_service.domain import Connection
+from connection_service.pushes import DeviceToken, Push, Removal
 
-WRITES = ("register", "unregister", "acquire_lease", "renew_lease", "end_lease", "unregister_edges")
+WRITES = (
+    "register", "unregister", "acquire_lease", "renew_lease", "end_lease", "unregister_edges",
+    "save_tokens", "delete_tokens", "delete_devices",
+    "add_pushes", "claim_pushes", "postpone_push", "finish_push", "cancel_pushes", "forget_pushes",
+)  # fmt: skip
 """The methods that change something."""
 
 
@@ -51,3 +56,54 @@ class ConnectionStore(Protocol):
 
     async def unregister_edges(self, edge_ids: Collection[str]) -> None:
         """Removes all rows of these edges."""
+
+
+class PushStore(Protocol):
+    """Push tokens, and pushes that are to be sent. Every method may raise Unavailable."""
+
+    async def save_tokens(self, tokens: Sequence[DeviceToken], *, max_per_user: int) -> None:
+        """Keeps tokens, in order. A token that another device had moves to this one; a device's new token replaces its old one;
+        of a user with more than `max_per_user`, the oldest are forgotten. Idempotent. These are not one transaction: after a
+        fault in the middle, repeating it brings all of that about.
+        """
+
+    async def delete_tokens(self, token_ids: Collection[str]) -> None:
+        """Forgets tokens. Unknown ones are fine."""
+
+    async def delete_devices(self, devices: Collection[tuple[str, str]]) -> None:
+        """Forgets the tokens of devices, each given by its user and its name. Unknown ones are fine."""
+
+    async def load_tokens(self, token_ids: Collection[str]) -> dict[str, DeviceToken]:
+        """Those of the tokens that are there, by their ids."""
+
+    async def tokens_of_users(self, user_ids: Collection[str]) -> list[DeviceToken]:
+        """All tokens of these users."""
+
+    async def add_pushes(self, pushes: Sequence[Push]) -> int:
+        """Keeps pushes to be sent, each unless one of its id is kept already, finished or not; returns how many were not. Durable
+        when it returns.
+        """
+
+    async def claim_pushes(self, now_us: int, until_us: int, limit: int) -> list[Push]:
+        """Pushes that are due, those due longest first. Each is given out once until it is due again, at `until_us`, and has one
+        more attempt.
+        """
+
+    async def postpone_push(self, push_id: str, due_at_us: int) -> None:
+        """A push is to be tried again then. Nothing happens when it is finished or cancelled."""
+
+    async def finish_push(self, push_id: str, now_us: int) -> None:
+        """A push is not to be tried any more. It is remembered until `forget_pushes`."""
+
+    async def cancel_pushes(self, removals: Collection[Removal]) -> None:
+        """Forgets the pushes for who was removed, those of later audiences excepted."""
+
+    async def forget_pushes(self, finished_before_us: int) -> None:
+        """Forgets pushes that were finished before that."""
+
+    async def count_pushes(self) -> int:
+        """How many are not finished."""
+
+
+class Store(ConnectionStore, PushStore, Protocol):
+    """All of it, as one database has it."""

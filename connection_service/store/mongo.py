@@ -1,12 +1,16 @@
-"""Connections and leases in MongoDB: `connections` sharded by a hash of `user_id`, `edges` small enough for one shard."""
+"""Connections, leases, push tokens and pushes in MongoDB: `connections` sharded by a hash of `user_id`, `devices` and `pushes` by one
+of `_id`, `edges` small enough for one shard.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from pymongo import ASCENDING, UpdateOne
+import msgspec
+from pymongo import ASCENDING, DeleteMany, ReplaceOne, UpdateOne
 
 from connection_service.domain import Connection
+from connection_service.pushes import DeviceToken, Push, Removal, surplus
 from connection_service.store.contract import WRITES
 from runtime.store.measured import MeasuredStore
 from runtime.store.mongo import Database, Document, open_mongo, probe, translated
@@ -19,12 +23,18 @@ class MongoConnectionStore(MeasuredStore, writes=WRITES):
         self._database = database
         self._connections = database["connections"]
         self._edges = database["edges"]
+        self._devices = database["devices"]
+        self._pushes = database["pushes"]
 
     async def prepare(self) -> None:
         """Creates the indexes that are not there yet. Idempotent."""
         with translated():
             await self._connections.create_index([("user_id", ASCENDING), ("edge_id", ASCENDING)], name="user")
             await self._connections.create_index([("edge_id", ASCENDING)], name="edge")
+            await self._devices.create_index([("user_id", ASCENDING), ("device_id", ASCENDING)], name="user")
+            await self._pushes.create_index([("due_at_us", ASCENDING)], name="due", sparse=True)
+            await self._pushes.create_index([("finished_at_us", ASCENDING)], name="finished", sparse=True)
+            await self._pushes.create_index([("timer_id", ASCENDING), ("user_id", ASCENDING)], name="timer")
 
     async def ping(self) -> None:
         with translated():
@@ -110,6 +120,114 @@ class MongoConnectionStore(MeasuredStore, writes=WRITES):
         with translated():
             await self._connections.delete_many({"edge_id": {"$in": list(edge_ids)}})
 
+    # --- push tokens ----------------------------------------------------------------------------------------------------
+
+    async def save_tokens(self, tokens: Sequence[DeviceToken], *, max_per_user: int) -> None:
+        if not tokens:
+            return
+        with translated():
+            # One document per token, so that it can't have two owners; what is superseded goes after that.
+            operations: list[ReplaceOne[Document] | DeleteMany] = []
+            for token in tokens:
+                operations.append(ReplaceOne({"_id": token.token_id}, _token_document(token), upsert=True))
+                device = {"user_id": token.user_id, "device_id": token.device_id}
+                operations.append(DeleteMany({**device, "_id": {"$ne": token.token_id}}))
+            await self._devices.bulk_write(operations, ordered=True)
+            for user_id in {token.user_id for token in tokens}:
+                too_many = surplus(await self._tokens({"user_id": user_id}), most=max_per_user)
+                if too_many:
+                    await self._devices.delete_many({"_id": {"$in": [token.token_id for token in too_many]}})
+
+    async def delete_tokens(self, token_ids: Collection[str]) -> None:
+        with translated():
+            await self._devices.delete_many({"_id": {"$in": list(token_ids)}})
+
+    async def delete_devices(self, devices: Collection[tuple[str, str]]) -> None:
+        if not devices:
+            return
+        with translated():
+            await self._devices.bulk_write(
+                [DeleteMany({"user_id": user_id, "device_id": device_id}) for user_id, device_id in devices]
+            )
+
+    async def load_tokens(self, token_ids: Collection[str]) -> dict[str, DeviceToken]:
+        with translated():
+            found = await self._tokens({"_id": {"$in": list(token_ids)}})
+            return {token.token_id: token for token in found}
+
+    async def tokens_of_users(self, user_ids: Collection[str]) -> list[DeviceToken]:
+        with translated():
+            return await self._tokens({"user_id": {"$in": list(user_ids)}})
+
+    async def _tokens(self, query: Document) -> list[DeviceToken]:
+        return [msgspec.convert(document, DeviceToken) async for document in self._devices.find(query, {"_id": 0})]
+
+    # --- pushes ---------------------------------------------------------------------------------------------------------
+
+    async def add_pushes(self, pushes: Sequence[Push]) -> int:
+        if not pushes:
+            return 0
+        with translated():
+            written = await self._pushes.bulk_write(
+                [
+                    UpdateOne({"_id": push.push_id}, {"$setOnInsert": msgspec.to_builtins(push)}, upsert=True)
+                    for push in pushes
+                ],
+                ordered=False,
+            )
+            return written.upserted_count
+
+    async def claim_pushes(self, now_us: int, until_us: int, limit: int) -> list[Push]:
+        with translated():
+            found = self._pushes.find({"due_at_us": {"$lte": now_us}}).sort([("due_at_us", ASCENDING)]).limit(limit)
+            due = [msgspec.convert(document, Push) async for document in found]
+            # Whoever moves it first has it.
+            results = await asyncio.gather(
+                *(
+                    self._pushes.update_one(
+                        {"_id": push.push_id, "due_at_us": push.due_at_us},
+                        {"$set": {"due_at_us": until_us}, "$inc": {"attempts": 1}},
+                    )
+                    for push in due
+                )
+            )
+            return [
+                msgspec.structs.replace(push, due_at_us=until_us, attempts=push.attempts + 1)
+                for push, result in zip(due, results, strict=True)
+                if result.matched_count
+            ]
+
+    async def postpone_push(self, push_id: str, due_at_us: int) -> None:
+        with translated():
+            await self._pushes.update_one(
+                {"_id": push_id, "due_at_us": {"$exists": True}}, {"$set": {"due_at_us": due_at_us}}
+            )
+
+    async def finish_push(self, push_id: str, now_us: int) -> None:
+        with translated():
+            await self._pushes.update_one(
+                {"_id": push_id}, {"$set": {"finished_at_us": now_us}, "$unset": {"due_at_us": ""}}
+            )
+
+    async def cancel_pushes(self, removals: Collection[Removal]) -> None:
+        if not removals:
+            return
+        with translated():
+            await self._pushes.bulk_write(
+                [
+                    DeleteMany({"timer_id": each.timer_id, "user_id": each.user_id, "version": {"$lt": each.version}})
+                    for each in removals
+                ]
+            )
+
+    async def forget_pushes(self, finished_before_us: int) -> None:
+        with translated():
+            await self._pushes.delete_many({"finished_at_us": {"$lt": finished_before_us}})
+
+    async def count_pushes(self) -> int:
+        with translated():
+            return await self._pushes.count_documents({"due_at_us": {"$gt": 0}})
+
 
 @asynccontextmanager
 async def open_store(uri: str, database: str) -> AsyncIterator[MongoConnectionStore]:
@@ -131,3 +249,8 @@ def _document(connection: Connection) -> Document:
         "edge_id": connection.edge_id,
         "registered_at_us": connection.registered_at_us,
     }
+
+
+def _token_document(token: DeviceToken) -> Document:
+    document: Document = msgspec.to_builtins(token)
+    return document

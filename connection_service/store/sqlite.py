@@ -7,7 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from connection_service.domain import Connection
+from connection_service.pushes import DeviceToken, Push, Removal, surplus
 from connection_service.store.contract import WRITES
 from runtime.store.measured import MeasuredStore
 from runtime.store.sqlite import SqliteDatabase, open_sqlite
@@ -26,7 +29,30 @@ CREATE TABLE IF NOT EXISTS edges (
     edge_id TEXT PRIMARY KEY,
     counter INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS devices (
+    token_id TEXT PRIMARY KEY,
+    token TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    device_id TEXT NOT NULL,
+    registered_at_us INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS devices_user ON devices (user_id, device_id);
+CREATE TABLE IF NOT EXISTS pushes (
+    push_id TEXT PRIMARY KEY,
+    timer_id TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    due_at_us INTEGER,                -- NULL when it is finished
+    finished_at_us INTEGER,           -- NULL before
+    version INTEGER NOT NULL,
+    push BLOB NOT NULL                -- JSON of connection_service.pushes.Push
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS pushes_due ON pushes (due_at_us) WHERE due_at_us IS NOT NULL;
+CREATE INDEX IF NOT EXISTS pushes_finished ON pushes (finished_at_us) WHERE finished_at_us IS NOT NULL;
+CREATE INDEX IF NOT EXISTS pushes_timer ON pushes (timer_id, user_id);
 """
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Push).decode
 
 
 class SqliteConnectionStore(MeasuredStore, writes=WRITES):
@@ -87,6 +113,76 @@ class SqliteConnectionStore(MeasuredStore, writes=WRITES):
     async def unregister_edges(self, edge_ids: Collection[str]) -> None:
         await self._change("DELETE FROM connections WHERE edge_id = ?", [(each,) for each in edge_ids])
 
+    # --- push tokens ----------------------------------------------------------------------------------------------------
+
+    async def save_tokens(self, tokens: Sequence[DeviceToken], *, max_per_user: int) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            for token in tokens:
+                _save_token(connection, token, max_per_user)
+
+        await self._database.write(work)
+
+    async def delete_tokens(self, token_ids: Collection[str]) -> None:
+        await self._change("DELETE FROM devices WHERE token_id = ?", [(each,) for each in token_ids])
+
+    async def delete_devices(self, devices: Collection[tuple[str, str]]) -> None:
+        await self._change("DELETE FROM devices WHERE user_id = ? AND device_id = ?", list(devices))
+
+    async def load_tokens(self, token_ids: Collection[str]) -> dict[str, DeviceToken]:
+        found = await self._database.read(lambda connection: _tokens(connection, "token_id", list(token_ids)))
+        return {token.token_id: token for token in found}
+
+    async def tokens_of_users(self, user_ids: Collection[str]) -> list[DeviceToken]:
+        return await self._database.read(lambda connection: _tokens(connection, "user_id", list(user_ids)))
+
+    # --- pushes ---------------------------------------------------------------------------------------------------------
+
+    async def add_pushes(self, pushes: Sequence[Push]) -> int:
+        return await self._change(
+            "INSERT INTO pushes (push_id, timer_id, user_id, due_at_us, version, push) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
+            [
+                (push.push_id, push.timer_id, push.user_id, push.due_at_us, push.version, _encode(push))
+                for push in pushes
+            ],
+        )
+
+    async def claim_pushes(self, now_us: int, until_us: int, limit: int) -> list[Push]:
+        def work(connection: sqlite3.Connection) -> list[Push]:
+            due = connection.execute(
+                "SELECT push FROM pushes WHERE due_at_us <= ? ORDER BY due_at_us LIMIT ?", (now_us, limit)
+            ).fetchall()
+            pushes = [_decode(push) for (push,) in due]
+            claimed = [msgspec.structs.replace(push, due_at_us=until_us, attempts=push.attempts + 1) for push in pushes]
+            connection.executemany(
+                "UPDATE pushes SET due_at_us = ?, push = ? WHERE push_id = ?",
+                [(until_us, _encode(push), push.push_id) for push in claimed],
+            )
+            return claimed
+
+        return await self._database.write(work)
+
+    async def postpone_push(self, push_id: str, due_at_us: int) -> None:
+        statement = "UPDATE pushes SET due_at_us = ? WHERE push_id = ? AND due_at_us IS NOT NULL"
+        await self._change(statement, [(due_at_us, push_id)])
+
+    async def finish_push(self, push_id: str, now_us: int) -> None:
+        statement = "UPDATE pushes SET due_at_us = NULL, finished_at_us = ? WHERE push_id = ?"
+        await self._change(statement, [(now_us, push_id)])
+
+    async def cancel_pushes(self, removals: Collection[Removal]) -> None:
+        await self._change(
+            "DELETE FROM pushes WHERE timer_id = ? AND user_id = ? AND version < ?",
+            [(each.timer_id, each.user_id, each.version) for each in removals],
+        )
+
+    async def forget_pushes(self, finished_before_us: int) -> None:
+        await self._change("DELETE FROM pushes WHERE finished_at_us < ?", [(finished_before_us,)])
+
+    async def count_pushes(self) -> int:
+        ((count,),) = await self._rows("SELECT count(*) FROM pushes WHERE due_at_us IS NOT NULL")
+        return int(count)
+
     async def _rows(self, query: str, *arguments: str) -> list[tuple[Any, ...]]:
         return await self._database.read(lambda connection: connection.execute(query, arguments).fetchall())
 
@@ -115,3 +211,25 @@ def _register(connection: sqlite3.Connection, row: Connection, max_per_user: int
         (row.connection_id, row.user_id, row.device_id, row.edge_id, row.registered_at_us),
     )
     return True
+
+
+def _tokens(connection: sqlite3.Connection, column: str, values: list[str]) -> list[DeviceToken]:
+    wanted = "(SELECT value FROM json_each(?))"
+    rows = connection.execute(
+        f"SELECT token, user_id, device_id, registered_at_us FROM devices WHERE {column} IN {wanted}",  # noqa: S608  # ours
+        (json.dumps(values),),
+    )
+    return [DeviceToken(token=row[0], user_id=row[1], device_id=row[2], registered_at_us=row[3]) for row in rows]
+
+
+def _save_token(connection: sqlite3.Connection, token: DeviceToken, max_per_user: int) -> None:
+    connection.execute(
+        "DELETE FROM devices WHERE user_id = ? AND device_id = ?",
+        (token.user_id, token.device_id),
+    )
+    connection.execute(
+        "INSERT OR REPLACE INTO devices VALUES (?, ?, ?, ?, ?)",
+        (token.token_id, token.token, token.user_id, token.device_id, token.registered_at_us),
+    )
+    for each in surplus(_tokens(connection, "user_id", [token.user_id]), most=max_per_user):
+        connection.execute("DELETE FROM devices WHERE token_id = ?", (each.token_id,))

@@ -12,6 +12,8 @@ import pytest
 
 from connection_service.domain import ACK_PATIENCE, LEASE, POLL_INTERVAL, SETTLE, TRUST
 from connection_service.leases import Leases
+from connection_service.push_sender import Attempt, Message
+from connection_service.pushes import MAX_WAITING
 from connection_service.servicer import MAX_IDS, MAX_ITEMS, MAX_USERS, ConnectionServicer
 from connection_service.store.sqlite import SqliteConnectionStore, open_store
 from proto.common.v1 import common_pb2
@@ -506,3 +508,123 @@ async def test_a_batch_that_is_too_long_is_refused_as_a_whole(service: Service) 
         service.stub.Unregister(connection_pb2.UnregisterRequest(connection_ids=["c"] * (MAX_IDS + 1))),
     ):
         assert await status_of(call) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+# --- devices and pushes ---------------------------------------------------------------------------------------------------
+
+
+class Deaf:
+    """A push service that nobody gets to."""
+
+    async def send(self, message: Message) -> Attempt:
+        raise AssertionError("nothing is sent in these tests")
+
+
+@pytest.fixture
+async def pushing(tmp_path: Path) -> AsyncIterator[Service]:
+    """A service that keeps pushes; nobody sends them."""
+    async with open_store(tmp_path) as store:
+        leases = Leases(store)
+        servicer = ConnectionServicer(store, leases, Telemetry(), max_connections_per_user=0, sender=Deaf())
+        async with (
+            serving(
+                SERVICE,
+                lambda server: connection_pb2_grpc.add_ConnectionServiceServicer_to_server(servicer, server),
+                check=store.ping,
+            ) as (_, channel),
+            background(forever(POLL_INTERVAL, leases.read)),
+        ):
+            await leases.read()
+            yield Service(connection_pb2_grpc.ConnectionServiceStub(channel), store, leases, servicer)
+
+
+async def with_token(service: Service, *users: str) -> None:
+    items = [
+        connection_pb2.RegisterDeviceItem(user_id=user, device_id="phone", push_token=f"token-{user}") for user in users
+    ]
+    await service.stub.RegisterDevices(connection_pb2.RegisterDevicesRequest(items=items), timeout=5)
+
+
+def shared_with(*users: str, version: int = 1, removed: Iterable[str] = ()) -> connection_pb2.DeliverItem:
+    event = event_pb2.Event(
+        event_id=f"e{version}",
+        audience=event_pb2.Audience(owner_id="alice", member_ids=users, version=version),
+        audience_changed=event_pb2.AudienceChanged(
+            timer_id="tea", added_user_ids=users, removed_user_ids=removed, timer_name="Tea"
+        ),
+    )
+    return connection_pb2.DeliverItem(event=event, user_ids=["alice", *users, *removed])
+
+
+async def test_tokens_of_devices_are_kept_and_forgotten(pushing: Service) -> None:
+    await with_token(pushing, "alice", "bob")
+    assert {each.token for each in await pushing.store.tokens_of_users(["alice", "bob"])} == {
+        "token-alice",
+        "token-bob",
+    }
+    item = connection_pb2.UnregisterDeviceItem(user_id="bob", device_id="phone")
+    await pushing.stub.UnregisterDevices(connection_pb2.UnregisterDevicesRequest(items=[item, item]), timeout=5)
+    assert await pushing.store.tokens_of_users(["bob"]) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"push_token": ""},
+        {"push_token": "a b"},
+        {"push_token": "x" * 4_097},
+        {"user_id": ""},
+        {"device_id": ""},
+        {"device_id": "unknown"},
+        {"device_id": "x" * 129},
+    ],
+)
+async def test_what_is_no_device_or_token_is_refused_and_nothing_is_kept(
+    pushing: Service, fields: dict[str, str]
+) -> None:
+    good = {"user_id": "bob", "device_id": "phone", "push_token": "t"}
+    items = [connection_pb2.RegisterDeviceItem(**each) for each in (good, good | fields)]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await pushing.stub.RegisterDevices(connection_pb2.RegisterDevicesRequest(items=items), timeout=5)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert await pushing.store.tokens_of_users(["bob"]) == []
+
+
+async def test_a_push_is_kept_before_the_event_is_answered_and_for_nobody_who_is_connected(pushing: Service) -> None:
+    await with_token(pushing, "bob", "carol")
+    async with pushing.attached("edge-1", connection("c1", "carol")):
+        for _ in range(2):
+            assert await pushing.deliver(shared_with("bob", "carol", "dave")) == [DELIVERED]
+            assert await pushing.store.count_pushes() == 1
+    (push,) = await pushing.store.claim_pushes(2**60, 2**60, 10)
+    assert (push.user_id, push.timer_name, push.sharer_id, push.version) == ("bob", "Tea", "alice", 1)
+
+
+async def test_a_removal_takes_a_push_back(pushing: Service) -> None:
+    await with_token(pushing, "bob")
+    await pushing.deliver(shared_with("bob"))
+    assert await pushing.deliver(shared_with(removed=["bob"], version=2)) == [DELIVERED]
+    assert await pushing.store.count_pushes() == 0
+
+
+async def test_while_an_edge_is_away_that_may_have_the_user_nothing_is_kept(pushing: Service) -> None:
+    await with_token(pushing, "bob")
+    await pushing.lease("edge-1")
+    await pushing.register(connection_pb2.RegisterItem(user_id="bob", device_id="phone", edge_id="edge-1"))
+    assert await pushing.deliver(shared_with("bob")) == [PENDING]
+    assert await pushing.store.count_pushes() == 0
+
+
+async def test_when_too_many_pushes_wait_only_shares_that_need_one_do(pushing: Service) -> None:
+    await with_token(pushing, "bob")
+    assert pushing.servicer.pushes is not None
+    pushing.servicer.pushes._waiting = MAX_WAITING
+    statuses = await pushing.deliver(shared_with("bob"), shared_with("dave"))
+    assert statuses == [PENDING, DELIVERED]
+
+
+async def test_without_a_push_service_nothing_is_kept(service: Service) -> None:
+    await service.leases.read()
+    await with_token(service, "bob")
+    assert await service.deliver(shared_with("bob")) == [DELIVERED]
+    assert await service.store.count_pushes() == 0

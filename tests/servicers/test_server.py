@@ -62,7 +62,7 @@ class ObedientStream(connection_pb2_grpc.ConnectionServiceServicer):
     def Register(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
 
-    Unregister = ListConnections = RenewLease = ListEdges = Deliver = Register
+    Unregister = ListConnections = RenewLease = ListEdges = Deliver = RegisterDevices = UnregisterDevices = Register
 
 
 def obeying(work: Callable[[], Awaitable[None]]) -> Callable[[grpc.aio.Server], None]:

@@ -22,6 +22,7 @@ class Replica(connection_pb2_grpc.ConnectionServiceServicer):
     """A replica that does what a test says."""
 
     Deliver = ListConnections = ListEdges = Register = RenewLease = Unregister = NOT_ASKED
+    RegisterDevices = UnregisterDevices = NOT_ASKED
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour

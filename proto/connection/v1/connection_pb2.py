@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from proto.event.v1 import event_pb2 as proto_dot_event_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$proto/connection/v1/connection.proto\x12\x14\x62ubble.connection.v1\x1a\x1aproto/event/v1/event.proto\"r\n\nConnection\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x0f\n\x07\x65\x64ge_id\x18\x04 \x01(\t\x12\x18\n\x10registered_at_us\x18\x05 \x01(\x03\"Z\n\x0cRegisterItem\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x0f\n\x07\x65\x64ge_id\x18\x03 \x01(\t\x12\x15\n\rconnection_id\x18\x04 \x01(\t\"D\n\x0fRegisterRequest\x12\x31\n\x05items\x18\x01 \x03(\x0b\x32\".bubble.connection.v1.RegisterItem\"\'\n\x0eRegisterResult\x12\x15\n\rconnection_id\x18\x01 \x01(\t\"I\n\x10RegisterResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.bubble.connection.v1.RegisterResult\"+\n\x11UnregisterRequest\x12\x16\n\x0e\x63onnection_ids\x18\x01 \x03(\t\"\x14\n\x12UnregisterResponse\"*\n\x16ListConnectionsRequest\x12\x10\n\x08user_ids\x18\x01 \x03(\t\"P\n\x17ListConnectionsResponse\x12\x35\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32 .bubble.connection.v1.Connection\"F\n\x11RenewLeaseRequest\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63quire\x18\x02 \x01(\x08\x12\x0f\n\x07release\x18\x03 \x01(\x08\"K\n\x12RenewLeaseResponse\x12\x10\n\x08lease_ms\x18\x01 \x01(\r\x12\x11\n\tsettle_ms\x18\x02 \x01(\r\x12\x10\n\x08trust_ms\x18\x03 \x01(\r\"\x12\n\x10ListEdgesRequest\">\n\x04\x45\x64ge\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\t\x12\x10\n\x08\x61ttached\x18\x02 \x01(\x08\x12\x13\n\x0b\x63onnections\x18\x03 \x01(\r\">\n\x11ListEdgesResponse\x12)\n\x05\x65\x64ges\x18\x01 \x03(\x0b\x32\x1a.bubble.connection.v1.Edge\"F\n\x0b\x44\x65liverItem\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.bubble.event.v1.Event\x12\x10\n\x08user_ids\x18\x02 \x03(\t\"B\n\x0e\x44\x65liverRequest\x12\x30\n\x05items\x18\x01 \x03(\x0b\x32!.bubble.connection.v1.DeliverItem\"I\n\x0f\x44\x65liverResponse\x12\x36\n\x08statuses\x18\x01 \x03(\x0e\x32$.bubble.connection.v1.DeliveryStatus\"a\n\x05Hello\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\t\x12\x35\n\x0b\x63onnections\x18\x02 \x03(\x0b\x32 .bubble.connection.v1.Connection\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"l\n\x07\x43hanges\x12\x30\n\x06opened\x18\x01 \x03(\x0b\x32 .bubble.connection.v1.Connection\x12\x1d\n\x15\x63losed_connection_ids\x18\x02 \x03(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"\xb3\x01\n\rAttachRequest\x12,\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.bubble.connection.v1.HelloH\x00\x12\x30\n\x07\x63hanges\x18\x02 \x01(\x0b\x32\x1d.bubble.connection.v1.ChangesH\x00\x12\x1f\n\x15\x61\x63knowledged_sequence\x18\x03 \x01(\x04H\x00\x12\x16\n\x0cprobe_answer\x18\x04 \x01(\x04H\x00\x42\t\n\x07message\"I\n\x08\x44\x65livery\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.bubble.event.v1.Event\x12\x16\n\x0e\x63onnection_ids\x18\x02 \x03(\t\"U\n\rDeliveryBatch\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x32\n\ndeliveries\x18\x02 \x03(\x0b\x32\x1e.bubble.connection.v1.Delivery\"\x80\x01\n\x0e\x41ttachResponse\x12\x1c\n\x12\x63onfirmed_sequence\x18\x01 \x01(\x04H\x00\x12\x34\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32#.bubble.connection.v1.DeliveryBatchH\x00\x12\x0f\n\x05probe\x18\x03 \x01(\x04H\x00\x42\t\n\x07message*m\n\x0e\x44\x65liveryStatus\x12\x1f\n\x1b\x44\x45LIVERY_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45LIVERY_STATUS_DELIVERED\x10\x01\x12\x1b\n\x17\x44\x45LIVERY_STATUS_PENDING\x10\x02\x32\x91\x06\n\x11\x43onnectionService\x12Y\n\x08Register\x12%.bubble.connection.v1.RegisterRequest\x1a&.bubble.connection.v1.RegisterResponse\x12_\n\nUnregister\x12\'.bubble.connection.v1.UnregisterRequest\x1a(.bubble.connection.v1.UnregisterResponse\x12n\n\x0fListConnections\x12,.bubble.connection.v1.ListConnectionsRequest\x1a-.bubble.connection.v1.ListConnectionsResponse\x12_\n\nRenewLease\x12\'.bubble.connection.v1.RenewLeaseRequest\x1a(.bubble.connection.v1.RenewLeaseResponse\x12\\\n\tListEdges\x12&.bubble.connection.v1.ListEdgesRequest\x1a\'.bubble.connection.v1.ListEdgesResponse\x12V\n\x07\x44\x65liver\x12$.bubble.connection.v1.DeliverRequest\x1a%.bubble.connection.v1.DeliverResponse\x12`\n\rDeliverStream\x12$.bubble.connection.v1.DeliverRequest\x1a%.bubble.connection.v1.DeliverResponse(\x01\x30\x01\x12W\n\x06\x41ttach\x12#.bubble.connection.v1.AttachRequest\x1a$.bubble.connection.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$proto/connection/v1/connection.proto\x12\x14\x62ubble.connection.v1\x1a\x1aproto/event/v1/event.proto\"r\n\nConnection\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x0f\n\x07\x65\x64ge_id\x18\x04 \x01(\t\x12\x18\n\x10registered_at_us\x18\x05 \x01(\x03\"Z\n\x0cRegisterItem\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x0f\n\x07\x65\x64ge_id\x18\x03 \x01(\t\x12\x15\n\rconnection_id\x18\x04 \x01(\t\"D\n\x0fRegisterRequest\x12\x31\n\x05items\x18\x01 \x03(\x0b\x32\".bubble.connection.v1.RegisterItem\"\'\n\x0eRegisterResult\x12\x15\n\rconnection_id\x18\x01 \x01(\t\"I\n\x10RegisterResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.bubble.connection.v1.RegisterResult\"+\n\x11UnregisterRequest\x12\x16\n\x0e\x63onnection_ids\x18\x01 \x03(\t\"\x14\n\x12UnregisterResponse\"*\n\x16ListConnectionsRequest\x12\x10\n\x08user_ids\x18\x01 \x03(\t\"P\n\x17ListConnectionsResponse\x12\x35\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32 .bubble.connection.v1.Connection\"L\n\x12RegisterDeviceItem\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x12\n\npush_token\x18\x03 \x01(\t\"Q\n\x16RegisterDevicesRequest\x12\x37\n\x05items\x18\x01 \x03(\x0b\x32(.bubble.connection.v1.RegisterDeviceItem\"\x19\n\x17RegisterDevicesResponse\":\n\x14UnregisterDeviceItem\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\"U\n\x18UnregisterDevicesRequest\x12\x39\n\x05items\x18\x01 \x03(\x0b\x32*.bubble.connection.v1.UnregisterDeviceItem\"\x1b\n\x19UnregisterDevicesResponse\"F\n\x11RenewLeaseRequest\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63quire\x18\x02 \x01(\x08\x12\x0f\n\x07release\x18\x03 \x01(\x08\"K\n\x12RenewLeaseResponse\x12\x10\n\x08lease_ms\x18\x01 \x01(\r\x12\x11\n\tsettle_ms\x18\x02 \x01(\r\x12\x10\n\x08trust_ms\x18\x03 \x01(\r\"\x12\n\x10ListEdgesRequest\">\n\x04\x45\x64ge\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\t\x12\x10\n\x08\x61ttached\x18\x02 \x01(\x08\x12\x13\n\x0b\x63onnections\x18\x03 \x01(\r\">\n\x11ListEdgesResponse\x12)\n\x05\x65\x64ges\x18\x01 \x03(\x0b\x32\x1a.bubble.connection.v1.Edge\"F\n\x0b\x44\x65liverItem\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.bubble.event.v1.Event\x12\x10\n\x08user_ids\x18\x02 \x03(\t\"B\n\x0e\x44\x65liverRequest\x12\x30\n\x05items\x18\x01 \x03(\x0b\x32!.bubble.connection.v1.DeliverItem\"I\n\x0f\x44\x65liverResponse\x12\x36\n\x08statuses\x18\x01 \x03(\x0e\x32$.bubble.connection.v1.DeliveryStatus\"a\n\x05Hello\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\t\x12\x35\n\x0b\x63onnections\x18\x02 \x03(\x0b\x32 .bubble.connection.v1.Connection\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"l\n\x07\x43hanges\x12\x30\n\x06opened\x18\x01 \x03(\x0b\x32 .bubble.connection.v1.Connection\x12\x1d\n\x15\x63losed_connection_ids\x18\x02 \x03(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"\xb3\x01\n\rAttachRequest\x12,\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.bubble.connection.v1.HelloH\x00\x12\x30\n\x07\x63hanges\x18\x02 \x01(\x0b\x32\x1d.bubble.connection.v1.ChangesH\x00\x12\x1f\n\x15\x61\x63knowledged_sequence\x18\x03 \x01(\x04H\x00\x12\x16\n\x0cprobe_answer\x18\x04 \x01(\x04H\x00\x42\t\n\x07message\"I\n\x08\x44\x65livery\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.bubble.event.v1.Event\x12\x16\n\x0e\x63onnection_ids\x18\x02 \x03(\t\"U\n\rDeliveryBatch\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x32\n\ndeliveries\x18\x02 \x03(\x0b\x32\x1e.bubble.connection.v1.Delivery\"\x80\x01\n\x0e\x41ttachResponse\x12\x1c\n\x12\x63onfirmed_sequence\x18\x01 \x01(\x04H\x00\x12\x34\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32#.bubble.connection.v1.DeliveryBatchH\x00\x12\x0f\n\x05probe\x18\x03 \x01(\x04H\x00\x42\t\n\x07message*m\n\x0e\x44\x65liveryStatus\x12\x1f\n\x1b\x44\x45LIVERY_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45LIVERY_STATUS_DELIVERED\x10\x01\x12\x1b\n\x17\x44\x45LIVERY_STATUS_PENDING\x10\x02\x32\xf7\x07\n\x11\x43onnectionService\x12Y\n\x08Register\x12%.bubble.connection.v1.RegisterRequest\x1a&.bubble.connection.v1.RegisterResponse\x12_\n\nUnregister\x12\'.bubble.connection.v1.UnregisterRequest\x1a(.bubble.connection.v1.UnregisterResponse\x12n\n\x0fListConnections\x12,.bubble.connection.v1.ListConnectionsRequest\x1a-.bubble.connection.v1.ListConnectionsResponse\x12n\n\x0fRegisterDevices\x12,.bubble.connection.v1.RegisterDevicesRequest\x1a-.bubble.connection.v1.RegisterDevicesResponse\x12t\n\x11UnregisterDevices\x12..bubble.connection.v1.UnregisterDevicesRequest\x1a/.bubble.connection.v1.UnregisterDevicesResponse\x12_\n\nRenewLease\x12\'.bubble.connection.v1.RenewLeaseRequest\x1a(.bubble.connection.v1.RenewLeaseResponse\x12\\\n\tListEdges\x12&.bubble.connection.v1.ListEdgesRequest\x1a\'.bubble.connection.v1.ListEdgesResponse\x12V\n\x07\x44\x65liver\x12$.bubble.connection.v1.DeliverRequest\x1a%.bubble.connection.v1.DeliverResponse\x12`\n\rDeliverStream\x12$.bubble.connection.v1.DeliverRequest\x1a%.bubble.connection.v1.DeliverResponse(\x01\x30\x01\x12W\n\x06\x41ttach\x12#.bubble.connection.v1.AttachRequest\x1a$.bubble.connection.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.connection.v1.connection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DELIVERYSTATUS']._serialized_start=1873
-  _globals['_DELIVERYSTATUS']._serialized_end=1982
+  _globals['_DELIVERYSTATUS']._serialized_start=2237
+  _globals['_DELIVERYSTATUS']._serialized_end=2346
   _globals['_CONNECTION']._serialized_start=90
   _globals['_CONNECTION']._serialized_end=204
   _globals['_REGISTERITEM']._serialized_start=206
@@ -52,34 +52,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCONNECTIONSREQUEST']._serialized_end=593
   _globals['_LISTCONNECTIONSRESPONSE']._serialized_start=595
   _globals['_LISTCONNECTIONSRESPONSE']._serialized_end=675
-  _globals['_RENEWLEASEREQUEST']._serialized_start=677
-  _globals['_RENEWLEASEREQUEST']._serialized_end=747
-  _globals['_RENEWLEASERESPONSE']._serialized_start=749
-  _globals['_RENEWLEASERESPONSE']._serialized_end=824
-  _globals['_LISTEDGESREQUEST']._serialized_start=826
-  _globals['_LISTEDGESREQUEST']._serialized_end=844
-  _globals['_EDGE']._serialized_start=846
-  _globals['_EDGE']._serialized_end=908
-  _globals['_LISTEDGESRESPONSE']._serialized_start=910
-  _globals['_LISTEDGESRESPONSE']._serialized_end=972
-  _globals['_DELIVERITEM']._serialized_start=974
-  _globals['_DELIVERITEM']._serialized_end=1044
-  _globals['_DELIVERREQUEST']._serialized_start=1046
-  _globals['_DELIVERREQUEST']._serialized_end=1112
-  _globals['_DELIVERRESPONSE']._serialized_start=1114
-  _globals['_DELIVERRESPONSE']._serialized_end=1187
-  _globals['_HELLO']._serialized_start=1189
-  _globals['_HELLO']._serialized_end=1286
-  _globals['_CHANGES']._serialized_start=1288
-  _globals['_CHANGES']._serialized_end=1396
-  _globals['_ATTACHREQUEST']._serialized_start=1399
-  _globals['_ATTACHREQUEST']._serialized_end=1578
-  _globals['_DELIVERY']._serialized_start=1580
-  _globals['_DELIVERY']._serialized_end=1653
-  _globals['_DELIVERYBATCH']._serialized_start=1655
-  _globals['_DELIVERYBATCH']._serialized_end=1740
-  _globals['_ATTACHRESPONSE']._serialized_start=1743
-  _globals['_ATTACHRESPONSE']._serialized_end=1871
-  _globals['_CONNECTIONSERVICE']._serialized_start=1985
-  _globals['_CONNECTIONSERVICE']._serialized_end=2770
+  _globals['_REGISTERDEVICEITEM']._serialized_start=677
+  _globals['_REGISTERDEVICEITEM']._serialized_end=753
+  _globals['_REGISTERDEVICESREQUEST']._serialized_start=755
+  _globals['_REGISTERDEVICESREQUEST']._serialized_end=836
+  _globals['_REGISTERDEVICESRESPONSE']._serialized_start=838
+  _globals['_REGISTERDEVICESRESPONSE']._serialized_end=863
+  _globals['_UNREGISTERDEVICEITEM']._serialized_start=865
+  _globals['_UNREGISTERDEVICEITEM']._serialized_end=923
+  _globals['_UNREGISTERDEVICESREQUEST']._serialized_start=925
+  _globals['_UNREGISTERDEVICESREQUEST']._serialized_end=1010
+  _globals['_UNREGISTERDEVICESRESPONSE']._serialized_start=1012
+  _globals['_UNREGISTERDEVICESRESPONSE']._serialized_end=1039
+  _globals['_RENEWLEASEREQUEST']._serialized_start=1041
+  _globals['_RENEWLEASEREQUEST']._serialized_end=1111
+  _globals['_RENEWLEASERESPONSE']._serialized_start=1113
+  _globals['_RENEWLEASERESPONSE']._serialized_end=1188
+  _globals['_LISTEDGESREQUEST']._serialized_start=1190
+  _globals['_LISTEDGESREQUEST']._serialized_end=1208
+  _globals['_EDGE']._serialized_start=1210
+  _globals['_EDGE']._serialized_end=1272
+  _globals['_LISTEDGESRESPONSE']._serialized_start=1274
+  _globals['_LISTEDGESRESPONSE']._serialized_end=1336
+  _globals['_DELIVERITEM']._serialized_start=1338
+  _globals['_DELIVERITEM']._serialized_end=1408
+  _globals['_DELIVERREQUEST']._serialized_start=1410
+  _globals['_DELIVERREQUEST']._serialized_end=1476
+  _globals['_DELIVERRESPONSE']._serialized_start=1478
+  _globals['_DELIVERRESPONSE']._serialized_end=1551
+  _globals['_HELLO']._serialized_start=1553
+  _globals['_HELLO']._serialized_end=1650
+  _globals['_CHANGES']._serialized_start=1652
+  _globals['_CHANGES']._serialized_end=1760
+  _globals['_ATTACHREQUEST']._serialized_start=1763
+  _globals['_ATTACHREQUEST']._serialized_end=1942
+  _globals['_DELIVERY']._serialized_start=1944
+  _globals['_DELIVERY']._serialized_end=2017
+  _globals['_DELIVERYBATCH']._serialized_start=2019
+  _globals['_DELIVERYBATCH']._serialized_end=2104
+  _globals['_ATTACHRESPONSE']._serialized_start=2107
+  _globals['_ATTACHRESPONSE']._serialized_end=2235
+  _globals['_CONNECTIONSERVICE']._serialized_start=2349
+  _globals['_CONNECTIONSERVICE']._serialized_end=3364
 # @@protoc_insertion_point(module_scope)

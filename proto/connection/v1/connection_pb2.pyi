@@ -276,6 +276,144 @@ class ListConnectionsResponse(_message.Message):
 Global___ListConnectionsResponse: _TypeAlias = ListConnectionsResponse  # noqa: Y015
 
 @_typing.final
+class RegisterDeviceItem(_message.Message):
+    """The push token of a device."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    PUSH_TOKEN_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user."""
+    device_id: _builtins.str
+    """The device, as the client names it; a device without a name can't have one."""
+    push_token: _builtins.str
+    """What the push service calls the app on this device; 1 to 4,096 printable ASCII characters."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        device_id: _builtins.str = ...,
+        push_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "push_token", b"push_token", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterDeviceItem: _TypeAlias = RegisterDeviceItem  # noqa: Y015
+
+@_typing.final
+class RegisterDevicesRequest(_message.Message):
+    """A batch of tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegisterDeviceItem]:
+        """At most 256."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___RegisterDeviceItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterDevicesRequest: _TypeAlias = RegisterDevicesRequest  # noqa: Y015
+
+@_typing.final
+class RegisterDevicesResponse(_message.Message):
+    """Nothing to tell."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterDevicesResponse: _TypeAlias = RegisterDevicesResponse  # noqa: Y015
+
+@_typing.final
+class UnregisterDeviceItem(_message.Message):
+    """A device."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user."""
+    device_id: _builtins.str
+    """The device."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        device_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnregisterDeviceItem: _TypeAlias = UnregisterDeviceItem  # noqa: Y015
+
+@_typing.final
+class UnregisterDevicesRequest(_message.Message):
+    """A batch of devices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnregisterDeviceItem]:
+        """At most 256."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___UnregisterDeviceItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnregisterDevicesRequest: _TypeAlias = UnregisterDevicesRequest  # noqa: Y015
+
+@_typing.final
+class UnregisterDevicesResponse(_message.Message):
+    """Nothing to tell."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnregisterDevicesResponse: _TypeAlias = UnregisterDevicesResponse  # noqa: Y015
+
+@_typing.final
 class RenewLeaseRequest(_message.Message):
     """Whose lease to renew."""
 

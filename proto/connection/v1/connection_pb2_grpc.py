@@ -53,6 +53,16 @@ class ConnectionServiceStub:
                 request_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.ListConnectionsRequest.SerializeToString,
                 response_deserializer=proto_dot_connection_dot_v1_dot_connection__pb2.ListConnectionsResponse.FromString,
                 _registered_method=True)
+        self.RegisterDevices = channel.unary_unary(
+                '/bubble.connection.v1.ConnectionService/RegisterDevices',
+                request_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.RegisterDevicesRequest.SerializeToString,
+                response_deserializer=proto_dot_connection_dot_v1_dot_connection__pb2.RegisterDevicesResponse.FromString,
+                _registered_method=True)
+        self.UnregisterDevices = channel.unary_unary(
+                '/bubble.connection.v1.ConnectionService/UnregisterDevices',
+                request_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.UnregisterDevicesRequest.SerializeToString,
+                response_deserializer=proto_dot_connection_dot_v1_dot_connection__pb2.UnregisterDevicesResponse.FromString,
+                _registered_method=True)
         self.RenewLease = channel.unary_unary(
                 '/bubble.connection.v1.ConnectionService/RenewLease',
                 request_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.RenewLeaseRequest.SerializeToString,
@@ -109,6 +119,22 @@ class ConnectionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterDevices(self, request, context):
+        """Keeps the push tokens of devices, durably. A token belongs to the device that brought it last: the same token under another
+        user or device moves there, and a device's new token replaces its old one. Of a user with too many, the oldest are dropped.
+        Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnregisterDevices(self, request, context):
+        """Forgets the push tokens of devices. Idempotent; unknown devices are fine.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RenewLease(self, request, context):
         """Takes or renews an edge's lease. While edges hold one, no replica forgets that they may have connections. Who does
         not renew in time loses the lease and all rows. Idempotent. NOT_FOUND: the lease is lost; the edge must take a new id
@@ -128,7 +154,9 @@ class ConnectionServiceServicer:
     def Deliver(self, request, context):
         """Sends events to every connection of their recipients. `DELIVERED` says that every edge concerned has taken the event
         over; `PENDING` that at least one has not (yet): send it again later. Duplicates are harmless. No order is promised
-        between items: versions give it.
+        between items: versions give it. Users who were added to an audience, have no connection and have brought a push token are
+        told by push: `DELIVERED` says, too, that the pushes are kept durably and will be sent, whatever that takes (where push is
+        set up). A push is for one timer, user and token; repeating the event makes no second one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +197,16 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
                     servicer.ListConnections,
                     request_deserializer=proto_dot_connection_dot_v1_dot_connection__pb2.ListConnectionsRequest.FromString,
                     response_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.ListConnectionsResponse.SerializeToString,
+            ),
+            'RegisterDevices': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterDevices,
+                    request_deserializer=proto_dot_connection_dot_v1_dot_connection__pb2.RegisterDevicesRequest.FromString,
+                    response_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.RegisterDevicesResponse.SerializeToString,
+            ),
+            'UnregisterDevices': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnregisterDevices,
+                    request_deserializer=proto_dot_connection_dot_v1_dot_connection__pb2.UnregisterDevicesRequest.FromString,
+                    response_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.UnregisterDevicesResponse.SerializeToString,
             ),
             'RenewLease': grpc.unary_unary_rpc_method_handler(
                     servicer.RenewLease,
@@ -281,6 +319,60 @@ class ConnectionService:
             '/bubble.connection.v1.ConnectionService/ListConnections',
             proto_dot_connection_dot_v1_dot_connection__pb2.ListConnectionsRequest.SerializeToString,
             proto_dot_connection_dot_v1_dot_connection__pb2.ListConnectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterDevices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bubble.connection.v1.ConnectionService/RegisterDevices',
+            proto_dot_connection_dot_v1_dot_connection__pb2.RegisterDevicesRequest.SerializeToString,
+            proto_dot_connection_dot_v1_dot_connection__pb2.RegisterDevicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnregisterDevices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bubble.connection.v1.ConnectionService/UnregisterDevices',
+            proto_dot_connection_dot_v1_dot_connection__pb2.UnregisterDevicesRequest.SerializeToString,
+            proto_dot_connection_dot_v1_dot_connection__pb2.UnregisterDevicesResponse.FromString,
             options,
             channel_credentials,
             insecure,

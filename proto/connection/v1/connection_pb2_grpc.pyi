@@ -45,6 +45,13 @@ class ConnectionServiceStub:
     """Removes the rows of connections. Idempotent; unknown ids are fine."""
     ListConnections: _grpc.UnaryUnaryMultiCallable[_connection_pb2.ListConnectionsRequest, _connection_pb2.ListConnectionsResponse]
     """Lists the connections of users. Idempotent."""
+    RegisterDevices: _grpc.UnaryUnaryMultiCallable[_connection_pb2.RegisterDevicesRequest, _connection_pb2.RegisterDevicesResponse]
+    """Keeps the push tokens of devices, durably. A token belongs to the device that brought it last: the same token under another
+    user or device moves there, and a device's new token replaces its old one. Of a user with too many, the oldest are dropped.
+    Idempotent.
+    """
+    UnregisterDevices: _grpc.UnaryUnaryMultiCallable[_connection_pb2.UnregisterDevicesRequest, _connection_pb2.UnregisterDevicesResponse]
+    """Forgets the push tokens of devices. Idempotent; unknown devices are fine."""
     RenewLease: _grpc.UnaryUnaryMultiCallable[_connection_pb2.RenewLeaseRequest, _connection_pb2.RenewLeaseResponse]
     """Takes or renews an edge's lease. While edges hold one, no replica forgets that they may have connections. Who does
     not renew in time loses the lease and all rows. Idempotent. NOT_FOUND: the lease is lost; the edge must take a new id
@@ -55,7 +62,9 @@ class ConnectionServiceStub:
     Deliver: _grpc.UnaryUnaryMultiCallable[_connection_pb2.DeliverRequest, _connection_pb2.DeliverResponse]
     """Sends events to every connection of their recipients. `DELIVERED` says that every edge concerned has taken the event
     over; `PENDING` that at least one has not (yet): send it again later. Duplicates are harmless. No order is promised
-    between items: versions give it.
+    between items: versions give it. Users who were added to an audience, have no connection and have brought a push token are
+    told by push: `DELIVERED` says, too, that the pushes are kept durably and will be sent, whatever that takes (where push is
+    set up). A push is for one timer, user and token; repeating the event makes no second one.
     """
     DeliverStream: _grpc.StreamStreamMultiCallable[_connection_pb2.DeliverRequest, _connection_pb2.DeliverResponse]
     """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Deliver`
@@ -85,6 +94,13 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     """Removes the rows of connections. Idempotent; unknown ids are fine."""
     ListConnections: _aio.UnaryUnaryMultiCallable[_connection_pb2.ListConnectionsRequest, _connection_pb2.ListConnectionsResponse]  # type: ignore[assignment]
     """Lists the connections of users. Idempotent."""
+    RegisterDevices: _aio.UnaryUnaryMultiCallable[_connection_pb2.RegisterDevicesRequest, _connection_pb2.RegisterDevicesResponse]  # type: ignore[assignment]
+    """Keeps the push tokens of devices, durably. A token belongs to the device that brought it last: the same token under another
+    user or device moves there, and a device's new token replaces its old one. Of a user with too many, the oldest are dropped.
+    Idempotent.
+    """
+    UnregisterDevices: _aio.UnaryUnaryMultiCallable[_connection_pb2.UnregisterDevicesRequest, _connection_pb2.UnregisterDevicesResponse]  # type: ignore[assignment]
+    """Forgets the push tokens of devices. Idempotent; unknown devices are fine."""
     RenewLease: _aio.UnaryUnaryMultiCallable[_connection_pb2.RenewLeaseRequest, _connection_pb2.RenewLeaseResponse]  # type: ignore[assignment]
     """Takes or renews an edge's lease. While edges hold one, no replica forgets that they may have connections. Who does
     not renew in time loses the lease and all rows. Idempotent. NOT_FOUND: the lease is lost; the edge must take a new id
@@ -95,7 +111,9 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     Deliver: _aio.UnaryUnaryMultiCallable[_connection_pb2.DeliverRequest, _connection_pb2.DeliverResponse]  # type: ignore[assignment]
     """Sends events to every connection of their recipients. `DELIVERED` says that every edge concerned has taken the event
     over; `PENDING` that at least one has not (yet): send it again later. Duplicates are harmless. No order is promised
-    between items: versions give it.
+    between items: versions give it. Users who were added to an audience, have no connection and have brought a push token are
+    told by push: `DELIVERED` says, too, that the pushes are kept durably and will be sent, whatever that takes (where push is
+    set up). A push is for one timer, user and token; repeating the event makes no second one.
     """
     DeliverStream: _aio.StreamStreamMultiCallable[_connection_pb2.DeliverRequest, _connection_pb2.DeliverResponse]  # type: ignore[assignment]
     """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Deliver`
@@ -142,6 +160,25 @@ class ConnectionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the connections of users. Idempotent."""
 
     @_abc_1.abstractmethod
+    def RegisterDevices(
+        self,
+        request: _connection_pb2.RegisterDevicesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_connection_pb2.RegisterDevicesResponse, _abc.Awaitable[_connection_pb2.RegisterDevicesResponse]]:
+        """Keeps the push tokens of devices, durably. A token belongs to the device that brought it last: the same token under another
+        user or device moves there, and a device's new token replaces its old one. Of a user with too many, the oldest are dropped.
+        Idempotent.
+        """
+
+    @_abc_1.abstractmethod
+    def UnregisterDevices(
+        self,
+        request: _connection_pb2.UnregisterDevicesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_connection_pb2.UnregisterDevicesResponse, _abc.Awaitable[_connection_pb2.UnregisterDevicesResponse]]:
+        """Forgets the push tokens of devices. Idempotent; unknown devices are fine."""
+
+    @_abc_1.abstractmethod
     def RenewLease(
         self,
         request: _connection_pb2.RenewLeaseRequest,
@@ -168,7 +205,9 @@ class ConnectionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_connection_pb2.DeliverResponse, _abc.Awaitable[_connection_pb2.DeliverResponse]]:
         """Sends events to every connection of their recipients. `DELIVERED` says that every edge concerned has taken the event
         over; `PENDING` that at least one has not (yet): send it again later. Duplicates are harmless. No order is promised
-        between items: versions give it.
+        between items: versions give it. Users who were added to an audience, have no connection and have brought a push token are
+        told by push: `DELIVERED` says, too, that the pushes are kept durably and will be sent, whatever that takes (where push is
+        set up). A push is for one timer, user and token; repeating the event makes no second one.
         """
 
     @_abc_1.abstractmethod

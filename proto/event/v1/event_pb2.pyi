@@ -215,12 +215,15 @@ class AudienceChanged(_message.Message):
     ADDED_USER_IDS_FIELD_NUMBER: _builtins.int
     REMOVED_USER_IDS_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
+    TIMER_NAME_FIELD_NUMBER: _builtins.int
     timer_id: _builtins.str
     """The timer."""
     settled: _builtins.bool
     """It is told for the second time, when nothing can be under way any more that was committed for the audience before: those
     who were added read the timer once more.
     """
+    timer_name: _builtins.str
+    """What the timer was called when this change was asked for, for those who are told by push and can't look; may be empty."""
     @_builtins.property
     def added_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Users who may see the timer since this change (or a recent one); always in the audience."""
@@ -236,10 +239,11 @@ class AudienceChanged(_message.Message):
         added_user_ids: _abc.Iterable[_builtins.str] | None = ...,
         removed_user_ids: _abc.Iterable[_builtins.str] | None = ...,
         settled: _builtins.bool = ...,
+        timer_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_user_ids", b"added_user_ids", "removed_user_ids", b"removed_user_ids", "settled", b"settled", "timer_id", b"timer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_user_ids", b"added_user_ids", "removed_user_ids", b"removed_user_ids", "settled", b"settled", "timer_id", b"timer_id", "timer_name", b"timer_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,196 @@
+"""What each request does: from a checked request to an answer, by the services behind the edge. No HTTP here."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import TypeAlias
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from edge import errors
+from edge.backend import Backend
+from edge.errors import ClientError
+from edge.rest.shapes import (
+    DeviceRequest,
+    RejectRequest,
+    Result,
+    ShareRequest,
+    ShareResult,
+    Timer,
+    TimerChange,
+)
+from edge.rest.times import shape, update
+from proto.common.v1 import common_pb2
+from proto.connection.v1 import connection_pb2
+from proto.event.v1 import event_pb2
+from proto.sharing.v1 import sharing_pb2
+from proto.timer.v1 import timer_pb2
+from runtime import text
+from runtime.clock import now_us
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One request: who asks, what trace it belongs to, in which zone its clock is, and the id in its path, if any."""
+
+    user_id: str
+    traceparent: str
+    zone: ZoneInfo | int
+    path_id: str = ""
+
+    def origin(self) -> common_pb2.Origin:
+        """Where a change comes from. No device and no connection: all devices are told, the one that asks included."""
+        return common_pb2.Origin(user_id=self.user_id)
+
+
+Answer: TypeAlias = Timer | list[Timer] | ShareResult | Result
+
+
+async def list_shared(backend: Backend, call: Call) -> list[Timer]:
+    """All timers that others share with the caller."""
+    snapshot = await backend.snapshot(timer_pb2.SnapshotItem(user_id=call.user_id))
+    now = now_us()
+    return [shape(view, call.zone, now) for view in snapshot.views if view.audience.owner_id != call.user_id]
+
+
+async def get_timer(backend: Backend, call: Call) -> Timer:
+    """A timer that the caller may see."""
+    return shape(await _view(backend, call, _checked("id", call.path_id)), call.zone, now_us())
+
+
+async def put_timer(backend: Backend, call: Call, change: TimerChange) -> Timer:
+    """Makes a timer, or changes it; the answer is the timer then."""
+    timer_id = _checked("id", call.path_id)
+    if change.id is not None and change.id != timer_id:
+        raise ClientError(400, "id is not the one in the path", field="id")
+    result = await backend.write(_write_item(call, timer_id, change))
+    if result.HasField("error"):
+        raise errors.from_item(result.error)
+    return shape(result.outcome.view, call.zone, now_us())
+
+
+async def share(backend: Backend, call: Call, request: ShareRequest) -> ShareResult:
+    """Adds members. Who can't be added does not keep the others out; when nobody can for the same reason, that is the answer."""
+    timer_id = _checked("timerId", request.timerId)
+    if request.timer is not None and request.timer.id not in (None, timer_id):
+        raise ClientError(400, "timer.id is not timerId", field="id")
+    view = await _view_or_new(backend, call, timer_id, request.timer)
+    users = [user_id for user_id in dict.fromkeys(request.userIds) if user_id != call.user_id]
+    if not users and view.audience.owner_id != call.user_id:
+        raise ClientError(403, "Only the owner can add and remove members", field="timerId")
+    items = [
+        sharing_pb2.ChangeItem(
+            origin=call.origin(),
+            timer_id=timer_id,
+            add_user_id=user_id,
+            traceparent=call.traceparent,
+            operation_id=secrets.token_hex(12),
+            timer_name=view.timer.name,
+        )
+        for user_id in users
+    ]
+    results = await asyncio.gather(*(_changed(backend, item) for item in items))
+    refusals = [result for result in results if result is not None]
+    if refusals and len(refusals) == len(users) and _is_about_all(refusals):
+        raise refusals[0]
+    return ShareResult(
+        result="shared",
+        success=[user_id for user_id, refusal in zip(users, results, strict=True) if refusal is None],
+        failed=[user_id for user_id, refusal in zip(users, results, strict=True) if refusal is not None],
+    )
+
+
+async def reject(backend: Backend, call: Call, request: RejectRequest) -> Result:
+    """The caller leaves a timer of somebody else. Who is no member (any more) has what they want."""
+    timer_id = _checked("timerId", request.timerId or "")
+    result = await backend.change(
+        sharing_pb2.ChangeItem(
+            origin=call.origin(),
+            timer_id=timer_id,
+            remove_user_id=call.user_id,
+            traceparent=call.traceparent,
+            operation_id=secrets.token_hex(12),
+        )
+    )
+    if result.HasField("error") and result.error.code != common_pb2.ERROR_CODE_PERMISSION_DENIED:
+        raise errors.from_item(result.error)
+    return Result(result="rejected")
+
+
+async def register_device(backend: Backend, call: Call, request: DeviceRequest) -> Result:
+    """Keeps a device's push token."""
+    device_id = _checked("deviceId", request.deviceId)
+    if device_id == "unknown":
+        raise ClientError(400, "deviceId must name the device", field="deviceId")
+    await backend.register_device(
+        connection_pb2.RegisterDeviceItem(user_id=call.user_id, device_id=device_id, push_token=request.fcmToken)
+    )
+    return Result(result="registered")
+
+
+async def remove_device(backend: Backend, call: Call) -> Result:
+    """Forgets a device's push token."""
+    device_id = _checked("deviceId", call.path_id)
+    await backend.unregister_device(connection_pb2.UnregisterDeviceItem(user_id=call.user_id, device_id=device_id))
+    return Result(result="removed")
+
+
+async def _view(backend: Backend, call: Call, timer_id: str) -> event_pb2.TimerView:
+    """Raises ClientError 403 and 404; a stopped timer is none."""
+    result = await backend.get(timer_id, call.user_id)
+    if result.HasField("error"):
+        raise errors.from_item(result.error)
+    if result.view.timer.run_state == event_pb2.RUN_STATE_STOPPED:
+        raise ClientError(404, "The timer is stopped", field="timerId")
+    return result.view
+
+
+async def _view_or_new(backend: Backend, call: Call, timer_id: str, new: TimerChange | None) -> event_pb2.TimerView:
+    """The timer, made of `new` if it is not known. An update by the socket may make it at the same moment: that one counts."""
+    try:
+        return await _view(backend, call, timer_id)
+    except ClientError as error:
+        if error.code != 404 or new is None:
+            raise
+    item = _write_item(call, timer_id, new)
+    item.base_version = 0
+    result = await backend.write(item)
+    if result.HasField("outcome"):
+        return result.outcome.view
+    if result.error.code != common_pb2.ERROR_CODE_CONFLICT:
+        raise errors.from_item(result.error)
+    return await _view(backend, call, timer_id)
+
+
+def _write_item(call: Call, timer_id: str, change: TimerChange) -> timer_pb2.WriteItem:
+    return timer_pb2.WriteItem(
+        origin=call.origin(),
+        timer_id=timer_id,
+        update=update(change),
+        traceparent=call.traceparent,
+        operation_id=secrets.token_hex(12),  # for repeats of our own channel
+    )
+
+
+async def _changed(backend: Backend, item: sharing_pb2.ChangeItem) -> ClientError | None:
+    """Why a change was refused, or None. What is unexpected is raised."""
+    try:
+        result = await backend.change(item)
+    except Exception as error:
+        if not errors.is_expected(error):
+            raise
+        return errors.from_exception(error)
+    return errors.from_item(result.error) if result.HasField("error") else None
+
+
+def _is_about_all(refusals: Sequence[ClientError]) -> bool:
+    """Whether everybody was refused for one reason, and that is none of theirs: no right, no timer, or not now."""
+    codes = {refusal.code for refusal in refusals}
+    return len(codes) == 1 and not codes & {400}
+
+
+def _checked(field: str, value: str) -> str:
+    problem = text.problem_with_id(value)
+    if problem is not None:
+        raise ClientError(400, f"{field} {problem}", field=field)
+    return value

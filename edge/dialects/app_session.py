@@ -22,7 +22,7 @@ from edge.dialects.clock import DeviceClock
 from edge.dialects.devices import Devices
 from edge.dialects.echoes import Echoes
 from edge.dialects.members import Members
-from edge.dialects.spacing import Spacing
+from edge.dialects.spacing import SPACING, Spacing
 from edge.frames import text_frame
 from edge.knowledge import Fresh, TimerState
 from edge.session import Session
@@ -48,8 +48,7 @@ ABANDONED = 100.0
 """Seconds without a ping, after the first one, after which a socket is one that its device has left behind: three are missing."""
 
 _MARGIN_US = 10_000_000  # what was on its way to a device when it was last heard of may not have reached it
-_JUST_NOW_US = 3_000_000
-"""Microseconds: whoever comes back sooner may throw away what a snapshot says, since it had an update a moment ago."""
+_JUST_NOW_US = 1_500_000  # what a device was sent so long ago, it has just got
 _SWEEP = 1.0  # seconds between two calls of `ping_if_due`
 _POLL = 0.5  # seconds between two looks whether a superseded socket is silent
 _HANG_UP_PATIENCE = 2.0  # seconds
@@ -75,7 +74,7 @@ class AppSession(Session):
 
     __slots__ = (
         "_app_conversation", "_correcting", "_crossed", "_default_zone", "_device", "_devices", "_missed_stops",
-        "_pinged_by_app_at", "_pong_place", "_ponged_at", "_release", "_release_at", "_restarting", "_to_repeat", "clock",
+        "_pinged_by_app_at", "_pong_place", "_ponged_at", "_release", "_release_at", "_restarting", "_supersedes", "_to_repeat", "clock",
         "echoes", "members", "spacing",
     )  # fmt: skip
 
@@ -104,6 +103,7 @@ class AppSession(Session):
         self._ponged_at = 0.0
         self._pong_place = 0
         self._restarting = False
+        self._supersedes = False
         # Sets of timer ids, as dictionaries: an empty one has a third of an empty set's bytes.
         self._correcting: dict[str, None] = {}
         self._crossed: dict[str, None] = {}
@@ -129,6 +129,7 @@ class AppSession(Session):
         if self.device_id != "unknown":
             previous = self._devices.enter(self._device, self)
             if previous is not None:
+                self._supersedes = True
                 previous.supersede()
 
     def supersede(self) -> None:
@@ -292,6 +293,14 @@ class AppSession(Session):
             self._send_now(state, state.frame(self._codec))
         self._release_later(now)
 
+    async def _greet(self) -> None:
+        left_at_us = self._devices.left_at_us(self._device)
+        if self._supersedes or (left_at_us is not None and now_us() - left_at_us < _JUST_NOW_US):
+            await asyncio.sleep(
+                SPACING
+            )  # it had updates a moment ago, and would throw away what the list says of those
+        await super()._greet()
+
     def _what_to_greet_with(self) -> timer_pb2.SnapshotItem:
         # A snapshot tells it what there is, and it keeps what it has. So it must be told of each timer that was stopped
         # while it was away.
@@ -316,13 +325,11 @@ class AppSession(Session):
         for view in fresh.views:
             self._has(view, message_id)
         now = time.monotonic()
+        self._to_repeat = [view for view in fresh.views if self.spacing.is_too_soon(view.timer.timer_id, now)]
         self.spacing.sent(message_id, (view.timer.timer_id for view in fresh.views), now)
         self._release_later(now)
         self.acks_due += 1
         self._missed_stops = snapshot.stopped_timer_ids
-        left_at_us = self._devices.left_at_us(self._device)
-        if left_at_us is not None and now_us() - left_at_us < _JUST_NOW_US:
-            self._to_repeat = fresh.views
         return super()._encode_snapshot(fresh, snapshot, message_id)
 
     # --- upkeep and end -----------------------------------------------------------------------------------------------

@@ -82,6 +82,11 @@ class Spacing:
         timer = self._timers.get(timer_id)
         return timer is not None and (timer.held is not None or bool(timer.unread))
 
+    def is_too_soon(self, timer_id: str, now: float) -> bool:
+        """Whether a state of the timer that is sent now may be thrown away."""
+        timer = self._timers.get(timer_id)
+        return timer is not None and now < self._free_at(timer)
+
     def holds(self, timer_id: str) -> bool:
         """Whether a state is held."""
         timer = self._timers.get(timer_id)

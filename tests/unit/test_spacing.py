@@ -66,6 +66,14 @@ def test_what_the_client_changed_itself_holds_others_changes_back() -> None:
     assert [each.version for each in spacing.due(1.0 + SPACING)] == [1]
 
 
+def test_what_a_list_says_of_a_timer_that_was_changed_a_moment_ago_comes_too_soon() -> None:
+    spacing = Spacing()
+    spacing.touched("tea", 0.0)
+    assert spacing.is_too_soon("tea", SPACING - 0.01)
+    assert not spacing.is_too_soon("tea", SPACING)
+    assert not spacing.is_too_soon("eggs", 0.0)
+
+
 def test_what_is_gone_is_new_when_it_comes_again_and_what_was_held_is_dropped() -> None:
     spacing = Spacing()
     assert spacing.offer(state(1), 0.0)

@@ -224,6 +224,13 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
             ]
         )
 
+    def DeliverStream(
+        self,
+        request_iterator: AsyncIterator[connection_pb2.DeliverRequest],
+        context: "Context[connection_pb2.DeliverRequest, connection_pb2.DeliverResponse]",
+    ) -> AsyncIterator[connection_pb2.DeliverResponse]:
+        raise NotImplementedError  # the server makes it out of the method above (runtime/grpc_server.py)
+
     async def follow_leases(self) -> None:
         """Reads the leases, and ends the streams of edges that have lost theirs. Raises Unavailable."""
         await self._leases.read()

@@ -17,10 +17,14 @@ from edge import metrics
 from edge.auth import Identity, Unauthorized, make_token
 from edge.codec.seed import SeedCodec
 from edge.conversation import log_unexpected
+from edge.dialects.app_session import AppSession
+from edge.dialects.choice import Dialect, dialect_of
+from edge.dialects.devices import Devices
 from edge.errors import ClientError, busy, from_exception
 from edge.hub import Hub
 from edge.invitations import MAX_LENGTH, Invitation, Invitations
 from edge.limits import MAX_FRAME
+from edge.local_time import zone_from
 from edge.rest.routes import Rest
 from edge.session import Session
 from runtime import logs, metrics_server, semconv, text
@@ -77,13 +81,16 @@ class Edge:
         self._secret = next(iter(secrets), "")  # the first one signs
         self._invitations = Invitations(hub.backend, secrets)
         self._seed = SeedCodec()
+        self._devices = Devices()
+        self._default_zone = zone_from(hub.settings.app_time_zone) or 0
         self._origins = {origin.strip() for origin in hub.settings.allowed_origins.split(",") if origin.strip()}
 
     def application(self) -> web.Application:
         """The routes."""
         app = web.Application(middlewares=[_secure], client_max_size=64 * 1024)
         app.router.add_get("/ws", self.connect)
-        app.router.add_get("/", _page)
+        app.router.add_get("/prod/", self.connect)
+        app.router.add_get("/", self.page_or_socket)
         app.router.add_static("/static", STATIC)
         app.router.add_get("/config", self.config)
         app.router.add_post("/invitations", self.invite)
@@ -106,6 +113,12 @@ class Edge:
             auto_decompress=False,  # a small body must not become a large one
         )
 
+    async def page_or_socket(self, request: web.Request) -> web.StreamResponse:
+        """The published app has its socket where a browser finds the page."""
+        if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
+            return await self.connect(request)
+        return web.FileResponse(STATIC / "index.html")
+
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """The handshake, then the session. Whoever may not in learns so before anything else is done."""
         try:
@@ -116,6 +129,10 @@ class Edge:
         problem = text.problem_with_id(device_id)
         if problem:
             return self._refuse(request, ClientError(400, f"deviceId {problem}"), identity)
+        try:
+            dialect = dialect_of(request.query, request.headers)
+        except ClientError as error:
+            return self._refuse(request, error, identity, device_id)
         if not self._origin_is_fine(request):
             return self._refuse(request, ClientError(403, "This origin may not connect"), identity, device_id)
         why_not = self._not_ready()
@@ -138,22 +155,17 @@ class Edge:
             return ws  # gone already
         _bound_kernel_buffers(transport)
         structlog.contextvars.bind_contextvars(user_id=identity.user_id, device_id=device_id)
-        await self._serve(ws, transport, identity, device_id, resumes=request.query.get("resume") == "1")
+        session: Session
+        if dialect is Dialect.APP:
+            zone = zone_from(request.query.get("tz") or request.headers.get("tz") or "")
+            session = AppSession(
+                self._hub, ws, transport, self._devices, identity, device_id, zone=zone, default_zone=self._default_zone
+            )
+        else:
+            resumes = request.query.get("resume") == "1"
+            session = Session(self._hub, ws, transport, self._seed, identity, device_id, resumes=resumes)
+        await _serve(session)
         return ws
-
-    async def _serve(
-        self,
-        ws: web.WebSocketResponse,
-        transport: asyncio.Transport,
-        identity: Identity,
-        device_id: str,
-        *,
-        resumes: bool,
-    ) -> None:
-        session = Session(self._hub, ws, transport, self._seed, identity, device_id, resumes=resumes)
-        code = await session.run()
-        metrics.disconnected(code)
-        log.debug("connection ended", close_code=code.code, reason=code.reason)
 
     def _refuse(
         self, request: web.Request, error: ClientError, identity: Identity | None = None, device_id: str = ""
@@ -253,8 +265,10 @@ class Edge:
         return urlsplit(origin).netloc == request.host
 
 
-async def _page(_request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(STATIC / "index.html")
+async def _serve(session: Session) -> None:
+    code = await session.run()
+    metrics.disconnected(code)
+    log.debug("connection ended", close_code=code.code, reason=code.reason)
 
 
 async def _alive(_request: web.Request) -> web.Response:

@@ -19,6 +19,7 @@ class CloseCode(Enum):
     TOO_MANY_CONNECTIONS = (4409, "too many connections", True)
     IDLE = (4410, "idle", True)
     TOO_OLD = (4411, "connection too old", True)
+    SUPERSEDED = (4412, "superseded", False)
     TOO_SLOW = (4413, "too slow", True)
     RATE_ABUSE = (4429, "rate abuse", True)
 

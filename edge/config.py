@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from edge.local_time import zone_from
 from runtime.settings import ProcessSettings
 
 _ADDRESS = (
@@ -55,6 +56,11 @@ class EdgeSettings(ProcessSettings):
         "cognito:username,sub",
         validation_alias="BUBBLE_JWT_USER_CLAIMS",
         description="claims that may name the user, separated by commas; the first that a token has is taken",
+    )
+    app_time_zone: str = Field(
+        "UTC",
+        validation_alias="BUBBLE_APP_TIME_ZONE",
+        description="time zone (`Europe/Berlin`) or offset from UTC (`+02:00`) of the app's devices until theirs is known",
     )
     allowed_origins: str = Field(
         "",
@@ -135,6 +141,13 @@ class EdgeSettings(ProcessSettings):
     trace_devices: str = Field(
         "", validation_alias="BUBBLE_TRACE_DEVICES", description="the same for devices, by their ids"
     )
+
+    @field_validator("app_time_zone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        if zone_from(value) is None:
+            raise ValueError("neither a time zone that is known here nor an offset such as +02:00")
+        return value
 
     @model_validator(mode="after")
     def _tokens_can_be_checked(self) -> Self:

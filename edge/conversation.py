@@ -87,6 +87,9 @@ class Conversation:
             request = self._codec.decode(data)
         except DecodeError as error:
             request = error
+        self._take(request, now)
+
+    def _take(self, request: "Request | DecodeError", now: float) -> None:
         session = self._session
         if isinstance(request, Acknowledge) and session.acks_due > 0:
             session.acks_due -= 1  # we asked for it, so it does not count
@@ -194,7 +197,7 @@ class Conversation:
         name = event_id(timer_id, outcome.view.timer.version)
         state = TimerState(outcome.view, name, now_us(), reply.span.traceparent)
         must_see = session.knowledge.wrote(
-            state, outcome.version, outcome.base_version, waiting=session.outlet.waits(timer_id)
+            state, outcome.version, outcome.base_version, waiting=session.is_unread(timer_id)
         )
         if request.with_timer and not session.knowledge.is_revoked(timer_id):
             answer = self._codec.processed_with_timer(outcome.view, outcome.version, message_id)

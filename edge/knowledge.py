@@ -212,6 +212,11 @@ class Knowledge:
         self._take(state)
         return waiting or audience_is_news or version != state.version or base_version not in (0, known_version)
 
+    def version_of(self, timer_id: str) -> int:
+        """The version of a timer that the client was sent, or made; 0 when it has none."""
+        known = self._known.get(timer_id)
+        return 0 if known is None else known.version
+
     def is_revoked(self, timer_id: str) -> bool:
         """Whether the right to see a timer was taken away, as far as is remembered."""
         gone = self._gone.get(timer_id)

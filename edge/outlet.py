@@ -112,6 +112,12 @@ class Outlet:
         if not self._transport.is_closing():
             self._put(close_frame(code, reason))
 
+    def hang_up(self) -> None:
+        """Writes what the socket still takes, and ends the connection behind it without a close frame."""
+        self.write()
+        self.abandon()
+        self._transport.close()
+
     def abandon(self) -> None:
         """Forgets all that waits, and takes nothing more: the rest of a message may be missing from here on."""
         self._accepting = False

@@ -22,6 +22,15 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
         return f"timer.{self.item.WhichOneof('command')}"
 
 
+class SharedWrite(Write, frozen=True, kw_only=True):
+    """An update by a whole state, of a dialect whose updates say who the timer is shared with."""
+
+    share_with: tuple[str, ...] | None
+    """Everybody who is to see the timer, the owner perhaps included; None: it does not say. From a member it says nothing."""
+    must_see: bool = False
+    """The client shows something else than what it asked for, so it is to be sent the result."""
+
+
 class Share(msgspec.Struct, frozen=True, kw_only=True):
     """Adding (`add`) or removing (not `add`) a member."""
 

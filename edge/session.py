@@ -14,7 +14,7 @@ from edge.close_codes import CloseCode
 from edge.codec.contract import Codec, Welcome
 from edge.conversation import Conversation, log_unexpected
 from edge.frames import text_frame
-from edge.knowledge import Knowledge, TimerState, TooMuchStaged, Verdict
+from edge.knowledge import Fresh, Knowledge, TimerState, TooMuchStaged, Verdict
 from edge.outlet import Outlet
 from edge.presence import TooManyConnections
 from edge.traced import TracedDeliveries, TracedState
@@ -71,7 +71,7 @@ class Session:
         self._hub = hub
         self._socket = socket
         self._codec = codec
-        self._conversation = Conversation(self, hub, codec)
+        self._conversation = self._converse(codec)
         self._snapshots = asyncio.Lock()
         self._greeted = False
         self._got_snapshot = asyncio.Event() if resumes else None
@@ -128,6 +128,10 @@ class Session:
             self._closing = asyncio.create_task(self._close_socket())
             self.wake()
 
+    def lose(self, code: CloseCode) -> None:
+        """The edge has lost touch with the others, and ends all its sessions."""
+        self.close_soon(code)
+
     def give_up(self) -> None:
         """The session can't be kept up to date; its client is to come again."""
         self.close_soon(CloseCode.UNAVAILABLE)
@@ -135,6 +139,9 @@ class Session:
     def announce_restart(self, after_ms: int) -> None:
         """The edge will close this connection so many milliseconds from now."""
         self.outlet.send(text_frame(self._codec.reconnect(after_ms)))
+
+    def _converse(self, codec: Codec) -> Conversation:
+        return Conversation(self, self._hub, codec)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs something beside, until the session ends."""
@@ -216,6 +223,10 @@ class Session:
             return False
         return True
 
+    def is_unread(self, timer_id: str) -> bool:
+        """Whether the client has not been written a state of the timer that it is to have."""
+        return self.outlet.waits(timer_id)
+
     def send_state(self, state: TimerState, frame: bytes) -> None:
         """Sends a timer's state, made into a frame; an older one that waits is not sent any more."""
         if state.traceparent or self.traced is not None:
@@ -288,13 +299,20 @@ class Session:
             if self._greeted:
                 return
             try:
-                snapshot = await self.snapshot(timer_pb2.SnapshotItem(user_id=self.user_id), None)
+                snapshot = await self.snapshot(self._what_to_greet_with(), None)
             except Exception as error:
                 log_unexpected(error, "no snapshot", attempt=attempt)
             else:
                 self._first_snapshot_place = self.outlet.send(text_frame(snapshot))
+                self._snapshot_sent()
                 return
         self.give_up()
+
+    def _what_to_greet_with(self) -> timer_pb2.SnapshotItem:
+        return timer_pb2.SnapshotItem(user_id=self.user_id)
+
+    def _snapshot_sent(self) -> None:
+        """The first snapshot has been put into the mailbox, and nothing else yet."""
 
     async def snapshot(self, item: timer_pb2.SnapshotItem, message_id: str | None) -> bytes:
         """The message with what the client does not know. Whatever is delivered meanwhile is told after it."""
@@ -312,7 +330,15 @@ class Session:
             fresh = self.knowledge.snapshot(snapshot, item.known.keys())
             # Soon: after the snapshot, which goes into the mailbox now.
             asyncio.get_running_loop().call_soon(self._offer_again, fresh.staged)
-            return self._codec.snapshot(fresh.views, fresh.gone, message_id=message_id)
+            return self._encode_snapshot(fresh, snapshot, message_id)
+
+    def _encode_snapshot(
+        self,
+        fresh: Fresh,
+        snapshot: timer_pb2.UserSnapshot,  # noqa: ARG002  # other dialects need more of it
+        message_id: str | None,
+    ) -> bytes:
+        return self._codec.snapshot(fresh.views, fresh.gone, message_id=message_id)
 
     def _offer_again(self, states: list[TimerState]) -> None:
         for state in states:
@@ -384,15 +410,19 @@ class Session:
             if not self._socket.closed:
                 self.outlet.goodbye(code.code, code.reason)
             async with asyncio.timeout(_CLOSE_PATIENCE):
-                if self._reading:
-                    self._read_out = asyncio.get_running_loop().create_future()
-                    await asyncio.shield(self._read_out)
+                await self._peer_closed()
                 await self.outlet.drained()
         except TimeoutError:
             pass
         finally:
             # A polite close waits for ever for a peer that reads nothing.
             self.outlet.shut()
+
+    async def _peer_closed(self) -> None:
+        """Returns when nothing more can be read."""
+        if self._reading:
+            self._read_out = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._read_out)
 
 
 def _close_code(message: Any) -> CloseCode:

@@ -96,7 +96,7 @@ class Sessions:
     def close_all(self, code: CloseCode) -> None:
         """Closes every session."""
         for session in self:
-            session.close_soon(code)
+            session.lose(code)
 
     def _write_dirty(self) -> None:
         dirty, self._dirty = self._dirty, []

@@ -42,7 +42,7 @@ class _Stream(Generic[Request, Response]):
             response = await self.call.read()
         except asyncio.InvalidStateError:  # it was over before we came
             return None
-        return None if response is grpc.aio.EOF else response
+        return None if response is grpc.aio.EOF else response  # type: ignore[attr-defined]  # the stubs do not know it
 
 
 class Exchange(Generic[Request, Response]):

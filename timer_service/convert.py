@@ -39,6 +39,8 @@ def _command(item: timer_pb2.WriteItem) -> domain.Command:
                 total_duration=update.total_duration if update.HasField("total_duration") else None,
                 end_time=update.end_time if update.HasField("end_time") else None,
                 remaining_duration=update.remaining_duration if update.HasField("remaining_duration") else None,
+                local_end=_local_end(update.local_end) if update.HasField("local_end") else None,
+                tags=tuple(update.tags.values) if update.HasField("tags") else None,
             )
         case "stop":
             return domain.Stop()
@@ -52,6 +54,11 @@ def _command(item: timer_pb2.WriteItem) -> domain.Command:
             return domain.Extend(item.extend.by)
         case None:
             raise InvalidArgument("The command is missing", field="action")
+
+
+def _local_end(message: event_pb2.LocalEnd) -> domain.LocalEnd:
+    offset = message.utc_offset_minutes if message.HasField("utc_offset_minutes") else None
+    return domain.LocalEnd(message.text, offset)
 
 
 def fill(message: event_pb2.Timer, timer: domain.Timer) -> None:
@@ -69,6 +76,12 @@ def fill(message: event_pb2.Timer, timer: domain.Timer) -> None:
     if timer.stopped_by:
         message.stopped_by = timer.stopped_by
     message.changed_by = timer.origin.user_id
+    if timer.local_end is not None:
+        message.local_end.text = timer.local_end.text
+        if timer.local_end.utc_offset_minutes is not None:
+            message.local_end.utc_offset_minutes = timer.local_end.utc_offset_minutes
+    if timer.tags:
+        message.tags.extend(timer.tags)
 
 
 def view(timer: domain.Timer, audience: event_pb2.Audience) -> event_pb2.TimerView:

@@ -21,6 +21,13 @@ MAX_DURATION_US = 10 * 365 * 24 * 3_600 * 1_000_000
 """Ten years. Keeps every date that the server works out inside what ISO-8601's four-digit years can say."""
 
 
+MAX_TAGS = 32
+"""Tags of one timer."""
+
+MAX_UTC_OFFSET = 18 * 60
+"""Minutes a device's clock may be ahead of UTC or behind it: what ISO-8601 and java.time can say."""
+
+
 class State(StrEnum):
     """What a timer is doing."""
 
@@ -38,6 +45,13 @@ class Origin(msgspec.Struct, frozen=True):
     connection_id: str = ""
 
 
+class LocalEnd(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The end as a device without a zone wrote it, and its minutes ahead of UTC (None: not known)."""
+
+    text: str
+    utc_offset_minutes: int | None = None
+
+
 class Timer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A timer's whole state, as it is stored. Texts of time are exactly what a client sent.
 
@@ -52,6 +66,8 @@ class Timer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total_duration: str | None = None
     end_time: str | None = None
     remaining_duration: str | None = None
+    local_end: LocalEnd | None = None
+    tags: tuple[str, ...] = ()
     state: State = State.IDLE
     version: int = 0
     stopped_by: str = ""
@@ -70,6 +86,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     total_duration: str | None = None
     end_time: str | None = None
     remaining_duration: str | None = None
+    local_end: LocalEnd | None = None
+    tags: tuple[str, ...] | None = None
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -132,6 +150,10 @@ def validate(request: Request) -> None:
             _check_duration("remainingDuration", command.remaining_duration)
         if command.end_time is not None:
             _parse("endTime", command.end_time, iso8601.parse_instant)
+        if command.local_end is not None:
+            _check_local_end(command.local_end)
+        if command.tags is not None:
+            _check_tags(command.tags)
     elif isinstance(command, Extend) and _check_duration("by", command.by) <= 0:
         raise InvalidArgument("by must be above zero", field="by")
 
@@ -192,7 +214,9 @@ def _changed(current: Timer | None, request: Request, owner: str, now_us: int) -
         if current.state is not State.RUNNING:
             return current
         left = iso8601.format_duration(left_us(current, now_us))
-        return msgspec.structs.replace(current, state=State.PAUSED, end_time=None, remaining_duration=left)
+        return msgspec.structs.replace(
+            current, state=State.PAUSED, end_time=None, local_end=None, remaining_duration=left
+        )
     if isinstance(command, Resume):
         return current if current.state is State.RUNNING else _run(current, left_us(current, now_us), now_us)
     return _extended(current, command, now_us)
@@ -210,10 +234,11 @@ def _updated(current: Timer | None, request: Request, update: Update, owner: str
         if current.owner != owner:  # the id is new to this one, who is to see nothing of its former life
             current = Timer(timer_id=current.timer_id, owner=owner, version=current.version)
         else:
-            current = msgspec.structs.replace(current, end_time=None, remaining_duration=None)
-    end_time, remaining_duration = current.end_time, current.remaining_duration
+            current = msgspec.structs.replace(current, end_time=None, local_end=None, remaining_duration=None)
+    end_time, remaining_duration, local_end = current.end_time, current.remaining_duration, current.local_end
     if update.end_time is not None or update.remaining_duration is not None:
         end_time, remaining_duration = update.end_time, update.remaining_duration
+        local_end = update.local_end if end_time is not None else None
     if end_time is not None:
         state = State.RUNNING
     else:
@@ -225,6 +250,8 @@ def _updated(current: Timer | None, request: Request, update: Update, owner: str
         total_duration=current.total_duration if update.total_duration is None else update.total_duration,
         end_time=end_time,
         remaining_duration=remaining_duration,
+        local_end=local_end,
+        tags=current.tags if update.tags is None else update.tags,
         state=state,
         version=current.version,
     )
@@ -263,13 +290,28 @@ def _total_us(timer: Timer) -> int:
 
 def _run(timer: Timer, left: int, now_us: int) -> Timer:
     end_time = iso8601.format_instant(now_us + _within_limits(left))
-    return msgspec.structs.replace(timer, state=State.RUNNING, end_time=end_time, remaining_duration=None)
+    return msgspec.structs.replace(
+        timer, state=State.RUNNING, end_time=end_time, local_end=None, remaining_duration=None
+    )
 
 
 def _within_limits(duration_us: int) -> int:
     if duration_us > MAX_DURATION_US:
         raise InvalidArgument("The timer would run for more than ten years", field="by")
     return duration_us
+
+
+def _check_local_end(local_end: LocalEnd) -> None:
+    _check_text("endTime", local_end.text, longest=text.MAX_TIME_TEXT)
+    if abs(local_end.utc_offset_minutes or 0) > MAX_UTC_OFFSET:
+        raise InvalidArgument("The device's offset from UTC is not possible", field="endTime")
+
+
+def _check_tags(tags: tuple[str, ...]) -> None:
+    if len(tags) > MAX_TAGS:
+        raise InvalidArgument(f"tags must be at most {MAX_TAGS}", field="tags")
+    for tag in tags:
+        _check_text("tags", tag, longest=text.MAX_NAME)
 
 
 def _check_text(field: str, value: str, *, longest: int) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import grpc
@@ -39,6 +39,7 @@ log = logs.get(__name__)
 MAX_WRITES = 256
 MAX_SNAPSHOTS = 64
 MAX_KNOWN = 2_000
+MAX_STOPPED = 200  # the last ones that a client is told of, if it asks
 MAX_AUDIENCES = 1_024  # what one call of the sharing service takes
 
 _SAVE_ATTEMPTS = 10  # each lost round is one that somebody else won, so this many writers at once on one timer pass
@@ -135,6 +136,13 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                 _tell(spans, items, response.results)
         return response
 
+    def WriteStream(
+        self,
+        request_iterator: AsyncIterator[timer_pb2.WriteRequest],
+        context: "Context[timer_pb2.WriteRequest, timer_pb2.WriteResponse]",
+    ) -> AsyncIterator[timer_pb2.WriteResponse]:
+        raise NotImplementedError  # the server makes it out of the method above (runtime/grpc_server.py)
+
     async def Get(
         self, request: timer_pb2.GetRequest, context: "Context[timer_pb2.GetRequest, timer_pb2.GetResponse]"
     ) -> timer_pb2.GetResponse:
@@ -180,9 +188,19 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
                 view = convert.view(timer, audience)
                 for user_id in {audience.owner_id, *audience.member_ids} & users:
                     visible[user_id].append(view)
-        return timer_pb2.SnapshotResponse(
-            results=[_user_snapshot(item.known, visible[item.user_id]) for item in request.items]
-        )
+        response = timer_pb2.SnapshotResponse()
+        for item, each in zip(request.items, shared.results, strict=True):
+            snapshot = _user_snapshot(item.known, visible[item.user_id])
+            if item.HasField("stopped_since_us"):
+                shared_timers = (timers.get(access.timer_id) for access in each.timers)
+                snapshot.stopped_timer_ids.extend(await self._stopped(item, shared_timers))
+            response.results.append(snapshot)
+        return response
+
+    async def _stopped(self, item: timer_pb2.SnapshotItem, shared: Iterable[Timer | None]) -> list[str]:
+        own = await self._store.list_stopped(item.user_id, item.stopped_since_us, MAX_STOPPED)
+        others = (timer for timer in shared if timer is not None and timer.state is State.STOPPED)
+        return [timer.timer_id for timer in (*own, *others) if timer.stopped_at_us >= item.stopped_since_us]
 
     async def _audiences(self, timer_ids: Collection[str]) -> dict[str, event_pb2.Audience]:
         ids = list(timer_ids)

@@ -4,13 +4,13 @@ Decoding has two steps: a small header (type, action, messageId, traceparent) ch
 is then checked. Fields that a struct does not have are skipped without being built.
 """
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
 
 import msgspec
 
 from edge.codec.contract import DecodeError, Welcome
+from edge.codec.parsing import parse as _parse
 from edge.errors import ClientError
 from edge.limits import MAX_MESSAGE
 from edge.requests import Acknowledge, Authenticate, Ping, Request, Share, Sync, Write
@@ -23,9 +23,6 @@ from runtime.telemetry import well_formed
 Version = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 _MAX_KNOWN = 2_000  # what a snapshot takes (proto/timer/v1)
-_AT = re.compile(r" - at `\$\.?(.*)`$")
-
-Message = TypeVar("Message")
 
 
 class _Header(msgspec.Struct):
@@ -303,25 +300,6 @@ def _timer_request(action: object, message: bytes, message_id: str | None, trace
         message_id=message_id,
         traceparent=traceparent,
     )
-
-
-def _parse(decode: Callable[[bytes], Message], message: bytes, message_id: str | None) -> Message:
-    try:
-        return decode(message)
-    except msgspec.ValidationError as error:
-        problem = str(error)
-        at = _AT.search(problem)
-        field = at.group(1) if at else ""
-        missing = re.search("missing required field `(.*?)`", problem)
-        if missing:
-            field = f"{field}.{missing.group(1)}" if field else missing.group(1)
-            problem = f"{field} is missing"
-        name = field.split("[")[0].split(".")[-1]
-        raise DecodeError(400, _AT.sub("", problem), field=name, message_id=message_id) from error
-    except msgspec.DecodeError as error:
-        raise DecodeError(400, f"The message is not valid JSON: {error}", message_id=message_id) from error
-    except RecursionError as error:
-        raise DecodeError(400, "The message is nested too deeply", message_id=message_id) from error
 
 
 def _message_id(value: object) -> str | None:

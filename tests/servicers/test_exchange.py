@@ -19,7 +19,7 @@ from tests.servicers.harness import healthy, until
 SERVICE = sharing_pb2.DESCRIPTOR.services_by_name["SharingService"].full_name
 
 
-class Servicer(sharing_pb2_grpc.SharingServiceServicer):
+class Servicer(sharing_pb2_grpc.SharingServiceServicer):  # what else there is, nobody calls
     """Answers with as many roles as it was asked for; remembers, waits and fails as told."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class World:
     """A server that can be ended and started again on its port, and a stub whose Authorize is on streams."""
 
     def __init__(self) -> None:
-        self.servicer = Servicer()
+        self.servicer = Servicer()  # type: ignore[abstract]
         self.port = 0
         self.streams = 0
         self.unary_calls = 0

@@ -46,6 +46,9 @@ class Obedient(sharing_pb2_grpc.SharingServiceServicer):
     def Authorize(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
 
+    def AuthorizeStream(self, request_iterator: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     GetAudience = Change = ListShared = Authorize
 
 
@@ -62,7 +65,12 @@ class ObedientStream(connection_pb2_grpc.ConnectionServiceServicer):
     def Register(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
 
-    Unregister = ListConnections = RenewLease = ListEdges = Deliver = RegisterDevices = UnregisterDevices = Register
+    def DeliverStream(self, request_iterator: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    Unregister = ListConnections = RenewLease = ListEdges = Deliver = RegisterDevices = (
+        UnregisterDevices
+    ) = Register
 
 
 def obeying(work: Callable[[], Awaitable[None]]) -> Callable[[grpc.aio.Server], None]:

@@ -126,6 +126,22 @@ async def test_the_first_update_creates_the_timer_for_its_sender(service: Servic
     assert service.sharing.audiences["tea"].owner_id == "alice"
 
 
+async def test_what_a_device_without_a_zone_wrote_and_tags_are_kept_beside_the_instant(service: Service) -> None:
+    local_end = event_pb2.LocalEnd(text="2026-11-24T08:20", utc_offset_minutes=-210)
+    tags = timer_pb2.Tags(values=["hot", "kitchen"])
+    outcome = await service.done(update(end_time="2026-11-24T08:20-03:30", local_end=local_end, tags=tags))
+    assert (outcome.view.timer.local_end, list(outcome.view.timer.tags)) == (local_end, ["hot", "kitchen"])
+    assert (await service.get("tea")).view.timer.local_end == local_end
+    renamed = (await service.done(update(name="Tea"))).view.timer
+    assert (renamed.local_end, list(renamed.tags)) == (local_end, ["hot", "kitchen"])
+    unknown = event_pb2.LocalEnd(text="2026-11-24T08:21")
+    timer = (await service.done(update(end_time="2026-11-24T08:21Z", local_end=unknown))).view.timer
+    assert not timer.local_end.HasField("utc_offset_minutes")
+    timer = (await service.done(update(end_time="2026-11-24T08:22Z", tags=timer_pb2.Tags()))).view.timer
+    assert not timer.HasField("local_end")
+    assert list(timer.tags) == []
+
+
 async def test_an_outcome_is_committed_and_offered_to_the_relay(service: Service) -> None:
     outcome = await service.done(update(end_time="2026-11-24T08:20:30.123456789+02:00"))
     stored = (await service.store.load(["tea"]))["tea"]
@@ -446,6 +462,27 @@ async def test_snapshots_of_many_users_come_in_order(service: Service) -> None:
     )
     results = (await service.stub.Snapshot(request, timeout=5)).results
     assert [[view.timer.timer_id for view in result.views] for result in results] == [["b"], [], ["a"], ["b"]]
+
+
+async def test_who_asks_is_told_what_was_stopped_of_their_own_and_of_what_is_shared_with_them(service: Service) -> None:
+    for timer_id, user in (("mine", "alice"), ("live", "alice"), ("shared", "bob"), ("his", "bob"), ("taken", "bob")):
+        await service.done(update(timer_id, user))
+    service.sharing.share("shared", "alice", owner="bob")
+    stopped = [await service.done(stop(timer_id, user)) for timer_id, user in (("mine", "alice"), ("his", "bob"))]
+    before = stopped[-1].version + 1
+    await service.done(stop("shared", "bob"))
+    await service.done(stop("taken", "bob"))
+
+    async def ask(user: str, since_us: int) -> set[str]:
+        item = timer_pb2.SnapshotItem(user_id=user, stopped_since_us=since_us)
+        (result,) = (await service.stub.Snapshot(timer_pb2.SnapshotRequest(items=[item]), timeout=5)).results
+        return set(result.stopped_timer_ids)
+
+    assert await ask("alice", 0) == {"mine", "shared"}
+    assert await ask("alice", before) == {"shared"}
+    assert await ask("bob", 0) == {"shared", "his", "taken"}
+    assert await ask("nobody", 0) == set()
+    assert list((await service.snapshot("alice")).stopped_timer_ids) == []
 
 
 # --- failures -------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.operations import Operation
 from runtime.settings import ServiceSettings
-from timer_service.domain import Origin, State, Timer
+from timer_service.domain import LocalEnd, Origin, State, Timer
 from timer_service.store import open_store
 from timer_service.store.contract import Marker, Save, TimerStore
 from timer_service.store.sqlite import open_store as open_sqlite_store
@@ -54,6 +54,8 @@ FULL = Timer(
     total_duration="PT-5M-3S",
     end_time="2026-11-24T08:20:30.123456789+02:00",
     remaining_duration="PT4M",
+    local_end=LocalEnd("2026-11-24T08:20:30.123456789", 120),
+    tags=("hot", "kitchen"),
     state=State.RUNNING,
     version=2**53 - 1,
     origin=Origin("bob", "pixel", "c1"),
@@ -317,6 +319,25 @@ async def test_old_tombstones_are_listed_oldest_first(store: TimerStore) -> None
     ]
     assert await store.list_tombstones(NOW, 10) == expected
     assert await store.list_tombstones(NOW, 2) == expected[:2]
+
+
+async def test_what_was_stopped_since_a_moment_is_listed_by_owner_newest_first(store: TimerStore) -> None:
+    await created(
+        store,
+        timer("old", 1, stopped_at_us=NOW - 30),
+        timer("b", 2, stopped_at_us=NOW - 10),
+        timer("a", 3, stopped_at_us=NOW - 20),
+        timer("his", 4, owner="bob", stopped_at_us=NOW),
+        timer("living", 5),
+    )
+    assert [each.timer_id for each in await store.list_stopped("alice", NOW - 20, 10)] == ["b", "a"]
+    assert [each.timer_id for each in await store.list_stopped("alice", 0, 2)] == ["b", "a"]
+    assert await store.list_stopped("bob", NOW, 10) == [timer("his", 4, owner="bob", stopped_at_us=NOW)]
+    assert await store.list_stopped("nobody", 0, 10) == []
+    await store.save([Save(timer("b", 6), 2)])
+    assert [each.timer_id for each in await store.list_stopped("alice", 0, 10)] == ["a", "old"]
+    await store.purge([Marker("a", 3)])
+    assert [each.timer_id for each in await store.list_stopped("alice", 0, 10)] == ["old"]
 
 
 async def test_a_timer_that_was_brought_back_has_no_tombstone_and_is_not_purged(store: TimerStore) -> None:

@@ -48,9 +48,12 @@ async def test_no_or_a_bad_token_is_refused_at_the_handshake(cluster: Cluster, q
 async def test_the_token_and_the_device_may_come_as_headers(cluster: Cluster, unique: Unique, scheme: str) -> None:
     alice = unique("alice")
     headers = {"Authorization": scheme + token(alice), "DeviceId": "pixel"}
-    async with websockets.connect(f"ws://127.0.0.1:{cluster.edge_port}/ws", additional_headers=headers) as socket:
+    url = f"ws://127.0.0.1:{cluster.edge_port}/ws?dialect=first"  # without that, the header means the app's dialect
+    async with websockets.connect(url, additional_headers=headers) as socket:
         connected = json.loads(await socket.recv())
+        assert connected["type"] == "connected"
         assert (connected["userId"], connected["deviceId"]) == (alice, "pixel")
+        assert json.loads(await socket.recv())["type"] == "snapshot"
 
 
 async def test_an_impossible_device_and_a_strange_origin_are_refused(cluster: Cluster) -> None:

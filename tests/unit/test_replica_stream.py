@@ -21,7 +21,7 @@ Behaviour = Callable[["Replica", AsyncIterator[connection_pb2.AttachRequest]], A
 class Replica(connection_pb2_grpc.ConnectionServiceServicer):
     """A replica that does what a test says."""
 
-    Deliver = ListConnections = ListEdges = Register = RenewLease = Unregister = NOT_ASKED
+    Deliver = DeliverStream = ListConnections = ListEdges = Register = RenewLease = Unregister = NOT_ASKED
     RegisterDevices = UnregisterDevices = NOT_ASKED
 
     def __init__(self, behaviour: Behaviour) -> None:

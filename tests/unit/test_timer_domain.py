@@ -14,9 +14,12 @@ from runtime.iso8601 import format_duration, format_instant, parse_duration, par
 from runtime.operations import MOST_OF_A_WRITER
 from timer_service.domain import (
     MAX_DURATION_US,
+    MAX_TAGS,
+    MAX_UTC_OFFSET,
     STOP_GUARD_US,
     Command,
     Extend,
+    LocalEnd,
     Origin,
     Outcome,
     Pause,
@@ -607,3 +610,41 @@ def test_a_wrong_id_is_refused(wrong: Request, field: str) -> None:
 )
 def test_what_is_within_the_limits_is_fine(command: Command) -> None:
     validate(request(command))
+
+
+# --- what a device without a zone wrote, and tags ---------------------------------------------------------------------------
+
+
+def test_a_local_end_lives_as_long_as_the_end_that_was_made_of_it() -> None:
+    local_end = LocalEnd("2031-01-01T00:00", 60)
+    running = after(None, Update(total_duration="PT5M", end_time="2031-01-01T00:00+01:00", local_end=local_end))
+    assert running.local_end == local_end
+    assert after(running, Update(name="Tea")).local_end == local_end
+    for command in (Update(remaining_duration="PT1M"), Update(end_time="2031-01-01T00:00Z"), Pause(), Extend("PT1M")):
+        assert after(running, command).local_end is None, command
+    assert after(running, Pause(), Resume()).local_end is None
+    revived = after(running, Stop(), now=NOW)
+    assert after(revived, Update(name="again"), now=NOW + STOP_GUARD_US).local_end is None
+    assert after(None, Update(local_end=local_end)).local_end is None
+
+
+def test_tags_stay_until_others_are_given() -> None:
+    tagged = after(None, Update(name="Tea", total_duration="PT5M", tags=("hot",)))
+    assert after(tagged, Update(name="Coffee"), Start(), Pause()).tags == ("hot",)
+    assert after(tagged, Update(tags=())).tags == ()
+
+
+@pytest.mark.parametrize(
+    ("update", "field"),
+    [
+        (Update(tags=("x",) * (MAX_TAGS + 1)), "tags"),
+        (Update(tags=("x" * 257,)), "tags"),
+        (Update(tags=("a\x00",)), "tags"),
+        (Update(end_time="2031-01-01T00:00Z", local_end=LocalEnd("x" * 65)), "endTime"),
+        (Update(end_time="2031-01-01T00:00Z", local_end=LocalEnd("2031-01-01T00:00", MAX_UTC_OFFSET + 1)), "endTime"),
+    ],
+)
+def test_impossible_tags_and_local_ends_are_refused(update: Update, field: str) -> None:
+    with pytest.raises(InvalidArgument) as refusal:
+        validate(request(update))
+    assert refusal.value.field == field

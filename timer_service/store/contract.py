@@ -59,6 +59,9 @@ class TimerStore(Protocol):
     async def list_live(self, owners: Collection[str]) -> list[Timer]:
         """All timers of these owners that are not stopped."""
 
+    async def list_stopped(self, owner: str, since_us: int, limit: int) -> list[Timer]:
+        """Timers of this owner that were stopped at a moment or after it, newest first."""
+
     async def list_tombstones(self, stopped_before_us: int, limit: int) -> list[Timer]:
         """Timers that were stopped before a moment, oldest first."""
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
-from pymongo import ASCENDING, DeleteOne, UpdateOne
+from pymongo import ASCENDING, DESCENDING, DeleteOne, UpdateOne
 
 from runtime.store.measured import MeasuredStore
 from runtime.store.mongo import Database, Document, among, compare_and_set, open_mongo, probe, translated
@@ -29,6 +29,9 @@ class MongoTimerStore(MeasuredStore, writes=WRITES):
                 [("pending_since_us", ASCENDING), ("_id", ASCENDING)], name="pending", sparse=True
             )
             await self._timers.create_index([("stopped_at_us", ASCENDING)], name="stopped", sparse=True)
+            await self._timers.create_index(
+                [("stopped_owner", ASCENDING), ("stopped_at_us", DESCENDING)], name="stopped_of_owner", sparse=True
+            )
 
     async def ping(self) -> None:
         with translated():
@@ -83,6 +86,15 @@ class MongoTimerStore(MeasuredStore, writes=WRITES):
             found = self._timers.find({"live_owner": among(owners)})
             return [_timer(document) async for document in found]
 
+    async def list_stopped(self, owner: str, since_us: int, limit: int) -> list[Timer]:
+        with translated():
+            found = (
+                self._timers.find({"stopped_owner": owner, "stopped_at_us": {"$gte": since_us}})
+                .sort("stopped_at_us", DESCENDING)
+                .limit(limit)
+            )
+            return [_timer(document) async for document in found]
+
     async def list_tombstones(self, stopped_before_us: int, limit: int) -> list[Timer]:
         with translated():
             found = (
@@ -115,6 +127,8 @@ def _document(timer: Timer) -> Document:
     document["_id"] = document.pop("timer_id")
     if timer.state is not State.STOPPED:
         document["live_owner"] = timer.owner
+    else:
+        document["stopped_owner"] = timer.owner
     return document
 
 

@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS timers (
 );
 CREATE INDEX IF NOT EXISTS timers_live ON timers (live_owner) WHERE live_owner IS NOT NULL;
 CREATE INDEX IF NOT EXISTS timers_stopped ON timers (stopped_at_us) WHERE stopped_at_us IS NOT NULL;
+CREATE INDEX IF NOT EXISTS timers_stopped_of_owner ON timers (json_extract(CAST(state AS TEXT), '$.owner'), stopped_at_us)
+    WHERE stopped_at_us IS NOT NULL;
 CREATE TABLE IF NOT EXISTS pending (  -- the outbox: timers whose state of this version is still to be delivered
     timer_id TEXT PRIMARY KEY,
     version INTEGER NOT NULL,
@@ -103,6 +105,15 @@ class SqliteTimerStore(MeasuredStore, writes=WRITES):
     async def list_live(self, owners: Collection[str]) -> list[Timer]:
         return await self._select(
             "SELECT state FROM json_each(?) AS wanted JOIN timers ON live_owner = wanted.value", _json(owners)
+        )
+
+    async def list_stopped(self, owner: str, since_us: int, limit: int) -> list[Timer]:
+        return await self._select(
+            "SELECT state FROM timers WHERE json_extract(CAST(state AS TEXT), '$.owner') = ? AND stopped_at_us >= ? "
+            "ORDER BY stopped_at_us DESC LIMIT ?",
+            owner,
+            since_us,
+            limit,
         )
 
     async def list_tombstones(self, stopped_before_us: int, limit: int) -> list[Timer]:

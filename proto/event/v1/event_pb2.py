@@ -25,25 +25,27 @@ _sym_db = _symbol_database.Default()
 from proto.common.v1 import common_pb2 as proto_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aproto/event/v1/event.proto\x12\x0f\x62ubble.event.v1\x1a\x1cproto/common/v1/common.proto\"\x9a\x02\n\x05Timer\x12\x10\n\x08timer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1b\n\x0etotal_duration\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08\x65nd_time\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1f\n\x12remaining_duration\x18\x05 \x01(\tH\x02\x88\x01\x01\x12,\n\trun_state\x18\x06 \x01(\x0e\x32\x19.bubble.event.v1.RunState\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12\x12\n\nstopped_by\x18\x08 \x01(\t\x12\x12\n\nchanged_by\x18\t \x01(\tB\x11\n\x0f_total_durationB\x0b\n\t_end_timeB\x15\n\x13_remaining_duration\"A\n\x08\x41udience\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x12\n\nmember_ids\x18\x02 \x03(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\"_\n\tTimerView\x12%\n\x05timer\x18\x01 \x01(\x0b\x32\x16.bubble.event.v1.Timer\x12+\n\x08\x61udience\x18\x02 \x01(\x0b\x32\x19.bubble.event.v1.Audience\"5\n\x0cTimerChanged\x12%\n\x05timer\x18\x01 \x01(\x0b\x32\x16.bubble.event.v1.Timer\"z\n\x0f\x41udienceChanged\x12\x10\n\x08timer_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64\x64\x65\x64_user_ids\x18\x02 \x03(\t\x12\x18\n\x10removed_user_ids\x18\x03 \x03(\t\x12\x0f\n\x07settled\x18\x04 \x01(\x08\x12\x12\n\ntimer_name\x18\x05 \x01(\t\"\x9c\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12+\n\x08\x61udience\x18\x02 \x01(\x0b\x32\x19.bubble.event.v1.Audience\x12\x36\n\rtimer_changed\x18\x03 \x01(\x0b\x32\x1d.bubble.event.v1.TimerChangedH\x00\x12<\n\x10\x61udience_changed\x18\x04 \x01(\x0b\x32 .bubble.event.v1.AudienceChangedH\x00\x12(\n\x06origin\x18\x05 \x01(\x0b\x32\x18.bubble.common.v1.Origin\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\x17\n\x0f\x63ommitted_at_us\x18\x07 \x01(\x03\x42\x06\n\x04kind*}\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eRUN_STATE_IDLE\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x14\n\x10RUN_STATE_PAUSED\x10\x03\x12\x15\n\x11RUN_STATE_STOPPED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aproto/event/v1/event.proto\x12\x0f\x62ubble.event.v1\x1a\x1cproto/common/v1/common.proto\"P\n\x08LocalEnd\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x1f\n\x12utc_offset_minutes\x18\x02 \x01(\x11H\x00\x88\x01\x01\x42\x15\n\x13_utc_offset_minutes\"\xe9\x02\n\x05Timer\x12\x10\n\x08timer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1b\n\x0etotal_duration\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08\x65nd_time\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1f\n\x12remaining_duration\x18\x05 \x01(\tH\x02\x88\x01\x01\x12,\n\trun_state\x18\x06 \x01(\x0e\x32\x19.bubble.event.v1.RunState\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12\x12\n\nstopped_by\x18\x08 \x01(\t\x12\x12\n\nchanged_by\x18\t \x01(\t\x12\x31\n\tlocal_end\x18\n \x01(\x0b\x32\x19.bubble.event.v1.LocalEndH\x03\x88\x01\x01\x12\x0c\n\x04tags\x18\x0b \x03(\tB\x11\n\x0f_total_durationB\x0b\n\t_end_timeB\x15\n\x13_remaining_durationB\x0c\n\n_local_end\"A\n\x08\x41udience\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x12\n\nmember_ids\x18\x02 \x03(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\"_\n\tTimerView\x12%\n\x05timer\x18\x01 \x01(\x0b\x32\x16.bubble.event.v1.Timer\x12+\n\x08\x61udience\x18\x02 \x01(\x0b\x32\x19.bubble.event.v1.Audience\"5\n\x0cTimerChanged\x12%\n\x05timer\x18\x01 \x01(\x0b\x32\x16.bubble.event.v1.Timer\"z\n\x0f\x41udienceChanged\x12\x10\n\x08timer_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64\x64\x65\x64_user_ids\x18\x02 \x03(\t\x12\x18\n\x10removed_user_ids\x18\x03 \x03(\t\x12\x0f\n\x07settled\x18\x04 \x01(\x08\x12\x12\n\ntimer_name\x18\x05 \x01(\t\"\x9c\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12+\n\x08\x61udience\x18\x02 \x01(\x0b\x32\x19.bubble.event.v1.Audience\x12\x36\n\rtimer_changed\x18\x03 \x01(\x0b\x32\x1d.bubble.event.v1.TimerChangedH\x00\x12<\n\x10\x61udience_changed\x18\x04 \x01(\x0b\x32 .bubble.event.v1.AudienceChangedH\x00\x12(\n\x06origin\x18\x05 \x01(\x0b\x32\x18.bubble.common.v1.Origin\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\x17\n\x0f\x63ommitted_at_us\x18\x07 \x01(\x03\x42\x06\n\x04kind*}\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eRUN_STATE_IDLE\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x14\n\x10RUN_STATE_PAUSED\x10\x03\x12\x15\n\x11RUN_STATE_STOPPED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.event.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATE']._serialized_start=992
-  _globals['_RUNSTATE']._serialized_end=1117
-  _globals['_TIMER']._serialized_start=78
-  _globals['_TIMER']._serialized_end=360
-  _globals['_AUDIENCE']._serialized_start=362
-  _globals['_AUDIENCE']._serialized_end=427
-  _globals['_TIMERVIEW']._serialized_start=429
-  _globals['_TIMERVIEW']._serialized_end=524
-  _globals['_TIMERCHANGED']._serialized_start=526
-  _globals['_TIMERCHANGED']._serialized_end=579
-  _globals['_AUDIENCECHANGED']._serialized_start=581
-  _globals['_AUDIENCECHANGED']._serialized_end=703
-  _globals['_EVENT']._serialized_start=706
-  _globals['_EVENT']._serialized_end=990
+  _globals['_RUNSTATE']._serialized_start=1153
+  _globals['_RUNSTATE']._serialized_end=1278
+  _globals['_LOCALEND']._serialized_start=77
+  _globals['_LOCALEND']._serialized_end=157
+  _globals['_TIMER']._serialized_start=160
+  _globals['_TIMER']._serialized_end=521
+  _globals['_AUDIENCE']._serialized_start=523
+  _globals['_AUDIENCE']._serialized_end=588
+  _globals['_TIMERVIEW']._serialized_start=590
+  _globals['_TIMERVIEW']._serialized_end=685
+  _globals['_TIMERCHANGED']._serialized_start=687
+  _globals['_TIMERCHANGED']._serialized_end=740
+  _globals['_AUDIENCECHANGED']._serialized_start=742
+  _globals['_AUDIENCECHANGED']._serialized_end=864
+  _globals['_EVENT']._serialized_start=867
+  _globals['_EVENT']._serialized_end=1151
 # @@protoc_insertion_point(module_scope)

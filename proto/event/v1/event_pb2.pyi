@@ -55,6 +55,36 @@ RUN_STATE_STOPPED: RunState.ValueType  # 4
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 @_typing.final
+class LocalEnd(_message.Message):
+    """The end of a running timer as it was written by a device that does not say in which zone it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    UTC_OFFSET_MINUTES_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """A date and time without a zone, exactly as it was sent."""
+    utc_offset_minutes: _builtins.int
+    """By how many minutes the device was ahead of UTC; absent when that was not known: then `end_time` was made of the text
+    with a default, and other devices are best shown the text as it is.
+    """
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        utc_offset_minutes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_utc_offset_minutes", b"_utc_offset_minutes", "utc_offset_minutes", b"utc_offset_minutes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_utc_offset_minutes", b"_utc_offset_minutes", "text", b"text", "utc_offset_minutes", b"utc_offset_minutes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__utc_offset_minutes: _TypeAlias = _typing.Literal["utc_offset_minutes"]  # noqa: Y015
+    _WhichOneofArgType__utc_offset_minutes: _TypeAlias = _typing.Literal["_utc_offset_minutes", b"_utc_offset_minutes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__utc_offset_minutes) -> _WhichOneofReturnType__utc_offset_minutes | None: ...
+
+Global___LocalEnd: _TypeAlias = LocalEnd  # noqa: Y015
+
+@_typing.final
 class Timer(_message.Message):
     """The whole state of a timer. Texts of time are kept and sent on exactly as a client wrote them."""
 
@@ -69,6 +99,8 @@ class Timer(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     STOPPED_BY_FIELD_NUMBER: _builtins.int
     CHANGED_BY_FIELD_NUMBER: _builtins.int
+    LOCAL_END_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     timer_id: _builtins.str
     """The timer's id, chosen by the client that created it: 1 to 128 bytes as UTF-8."""
     name: _builtins.str
@@ -87,6 +119,14 @@ class Timer(_message.Message):
     """The user who stopped it; empty unless it is stopped."""
     changed_by: _builtins.str
     """The user whose command made this version."""
+    @_builtins.property
+    def local_end(self) -> Global___LocalEnd:
+        """What `end_time` was made of, when a device without a zone wrote it; absent when it was written with one, or by the server."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words of the owner's app; at most 32, each of at most 256 characters."""
+
     def __init__(
         self,
         *,
@@ -99,19 +139,25 @@ class Timer(_message.Message):
         version: _builtins.int = ...,
         stopped_by: _builtins.str = ...,
         changed_by: _builtins.str = ...,
+        local_end: Global___LocalEnd | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_remaining_duration", b"_remaining_duration", "_total_duration", b"_total_duration", "end_time", b"end_time", "remaining_duration", b"remaining_duration", "total_duration", b"total_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_local_end", b"_local_end", "_remaining_duration", b"_remaining_duration", "_total_duration", b"_total_duration", "end_time", b"end_time", "local_end", b"local_end", "remaining_duration", b"remaining_duration", "total_duration", b"total_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_remaining_duration", b"_remaining_duration", "_total_duration", b"_total_duration", "changed_by", b"changed_by", "end_time", b"end_time", "name", b"name", "remaining_duration", b"remaining_duration", "run_state", b"run_state", "stopped_by", b"stopped_by", "timer_id", b"timer_id", "total_duration", b"total_duration", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_local_end", b"_local_end", "_remaining_duration", b"_remaining_duration", "_total_duration", b"_total_duration", "changed_by", b"changed_by", "end_time", b"end_time", "local_end", b"local_end", "name", b"name", "remaining_duration", b"remaining_duration", "run_state", b"run_state", "stopped_by", b"stopped_by", "tags", b"tags", "timer_id", b"timer_id", "total_duration", b"total_duration", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
     _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015
+    _WhichOneofReturnType__local_end: _TypeAlias = _typing.Literal["local_end"]  # noqa: Y015
+    _WhichOneofArgType__local_end: _TypeAlias = _typing.Literal["_local_end", b"_local_end"]  # noqa: Y015
     _WhichOneofReturnType__remaining_duration: _TypeAlias = _typing.Literal["remaining_duration"]  # noqa: Y015
     _WhichOneofArgType__remaining_duration: _TypeAlias = _typing.Literal["_remaining_duration", b"_remaining_duration"]  # noqa: Y015
     _WhichOneofReturnType__total_duration: _TypeAlias = _typing.Literal["total_duration"]  # noqa: Y015
     _WhichOneofArgType__total_duration: _TypeAlias = _typing.Literal["_total_duration", b"_total_duration"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__end_time) -> _WhichOneofReturnType__end_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__local_end) -> _WhichOneofReturnType__local_end | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__remaining_duration) -> _WhichOneofReturnType__remaining_duration | None: ...
     @_typing.overload

@@ -26,7 +26,7 @@ from proto.common.v1 import common_pb2 as proto_dot_common_dot_v1_dot_common__pb
 from proto.event.v1 import event_pb2 as proto_dot_event_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aproto/timer/v1/timer.proto\x12\x0f\x62ubble.timer.v1\x1a\x1cproto/common/v1/common.proto\x1a\x1aproto/event/v1/event.proto\"\xb0\x01\n\x06Update\x12\x11\n\x04name\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0etotal_duration\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08\x65nd_time\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x1f\n\x12remaining_duration\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x07\n\x05_nameB\x11\n\x0f_total_durationB\x0b\n\t_end_timeB\x15\n\x13_remaining_duration\"\x06\n\x04Stop\"\x07\n\x05Start\"\x07\n\x05Pause\"\x08\n\x06Resume\"\x14\n\x06\x45xtend\x12\n\n\x02\x62y\x18\x01 \x01(\t\"\xa3\x03\n\tWriteItem\x12(\n\x06origin\x18\x01 \x01(\x0b\x32\x18.bubble.common.v1.Origin\x12\x10\n\x08timer_id\x18\x02 \x01(\t\x12\x19\n\x0c\x62\x61se_version\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x0coperation_id\x18\x04 \x01(\t\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12)\n\x06update\x18\x06 \x01(\x0b\x32\x17.bubble.timer.v1.UpdateH\x00\x12%\n\x04stop\x18\x07 \x01(\x0b\x32\x15.bubble.timer.v1.StopH\x00\x12\'\n\x05start\x18\x08 \x01(\x0b\x32\x16.bubble.timer.v1.StartH\x00\x12\'\n\x05pause\x18\t \x01(\x0b\x32\x16.bubble.timer.v1.PauseH\x00\x12)\n\x06resume\x18\n \x01(\x0b\x32\x17.bubble.timer.v1.ResumeH\x00\x12)\n\x06\x65xtend\x18\x0b \x01(\x0b\x32\x17.bubble.timer.v1.ExtendH\x00\x42\t\n\x07\x63ommandB\x0f\n\r_base_version\"9\n\x0cWriteRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.bubble.timer.v1.WriteItem\"_\n\x0cWriteOutcome\x12(\n\x04view\x18\x01 \x01(\x0b\x32\x1a.bubble.event.v1.TimerView\x12\x14\n\x0c\x62\x61se_version\x18\x02 \x01(\x03\x12\x0f\n\x07version\x18\x03 \x01(\x03\"\xa0\x01\n\x0bWriteResult\x12\x30\n\x07outcome\x18\x01 \x01(\x0b\x32\x1d.bubble.timer.v1.WriteOutcomeH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.bubble.common.v1.ErrorH\x00\x12+\n\x07\x63urrent\x18\x03 \x01(\x0b\x32\x1a.bubble.event.v1.TimerViewB\x08\n\x06result\">\n\rWriteResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.bubble.timer.v1.WriteResult\",\n\x07GetItem\x12\x10\n\x08timer_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"5\n\nGetRequest\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.bubble.timer.v1.GetItem\"k\n\tGetResult\x12*\n\x04view\x18\x01 \x01(\x0b\x32\x1a.bubble.event.v1.TimerViewH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.bubble.common.v1.ErrorH\x00\x42\x08\n\x06result\":\n\x0bGetResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.bubble.timer.v1.GetResult\"L\n\x05Known\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x1d\n\x10\x61udience_version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_audience_version\"\x9e\x01\n\x0cSnapshotItem\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x37\n\x05known\x18\x02 \x03(\x0b\x32(.bubble.timer.v1.SnapshotItem.KnownEntry\x1a\x44\n\nKnownEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.bubble.timer.v1.Known:\x02\x38\x01\"?\n\x0fSnapshotRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.bubble.timer.v1.SnapshotItem\"\xd9\x01\n\x0cUserSnapshot\x12)\n\x05views\x18\x01 \x03(\x0b\x32\x1a.bubble.event.v1.TimerView\x12\x16\n\x0egone_timer_ids\x18\x02 \x03(\t\x12=\n\x08versions\x18\x03 \x03(\x0b\x32+.bubble.timer.v1.UserSnapshot.VersionsEntry\x1aG\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.bubble.timer.v1.Known:\x02\x38\x01\"B\n\x10SnapshotResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.bubble.timer.v1.UserSnapshot2\xbb\x02\n\x0cTimerService\x12\x46\n\x05Write\x12\x1d.bubble.timer.v1.WriteRequest\x1a\x1e.bubble.timer.v1.WriteResponse\x12P\n\x0bWriteStream\x12\x1d.bubble.timer.v1.WriteRequest\x1a\x1e.bubble.timer.v1.WriteResponse(\x01\x30\x01\x12@\n\x03Get\x12\x1b.bubble.timer.v1.GetRequest\x1a\x1c.bubble.timer.v1.GetResponse\x12O\n\x08Snapshot\x12 .bubble.timer.v1.SnapshotRequest\x1a!.bubble.timer.v1.SnapshotResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aproto/timer/v1/timer.proto\x12\x0f\x62ubble.timer.v1\x1a\x1cproto/common/v1/common.proto\x1a\x1aproto/event/v1/event.proto\"\x16\n\x04Tags\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xa4\x02\n\x06Update\x12\x11\n\x04name\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0etotal_duration\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08\x65nd_time\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x1f\n\x12remaining_duration\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x31\n\tlocal_end\x18\x05 \x01(\x0b\x32\x19.bubble.event.v1.LocalEndH\x04\x88\x01\x01\x12(\n\x04tags\x18\x06 \x01(\x0b\x32\x15.bubble.timer.v1.TagsH\x05\x88\x01\x01\x42\x07\n\x05_nameB\x11\n\x0f_total_durationB\x0b\n\t_end_timeB\x15\n\x13_remaining_durationB\x0c\n\n_local_endB\x07\n\x05_tags\"\x06\n\x04Stop\"\x07\n\x05Start\"\x07\n\x05Pause\"\x08\n\x06Resume\"\x14\n\x06\x45xtend\x12\n\n\x02\x62y\x18\x01 \x01(\t\"\xa3\x03\n\tWriteItem\x12(\n\x06origin\x18\x01 \x01(\x0b\x32\x18.bubble.common.v1.Origin\x12\x10\n\x08timer_id\x18\x02 \x01(\t\x12\x19\n\x0c\x62\x61se_version\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x0coperation_id\x18\x04 \x01(\t\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12)\n\x06update\x18\x06 \x01(\x0b\x32\x17.bubble.timer.v1.UpdateH\x00\x12%\n\x04stop\x18\x07 \x01(\x0b\x32\x15.bubble.timer.v1.StopH\x00\x12\'\n\x05start\x18\x08 \x01(\x0b\x32\x16.bubble.timer.v1.StartH\x00\x12\'\n\x05pause\x18\t \x01(\x0b\x32\x16.bubble.timer.v1.PauseH\x00\x12)\n\x06resume\x18\n \x01(\x0b\x32\x17.bubble.timer.v1.ResumeH\x00\x12)\n\x06\x65xtend\x18\x0b \x01(\x0b\x32\x17.bubble.timer.v1.ExtendH\x00\x42\t\n\x07\x63ommandB\x0f\n\r_base_version\"9\n\x0cWriteRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.bubble.timer.v1.WriteItem\"_\n\x0cWriteOutcome\x12(\n\x04view\x18\x01 \x01(\x0b\x32\x1a.bubble.event.v1.TimerView\x12\x14\n\x0c\x62\x61se_version\x18\x02 \x01(\x03\x12\x0f\n\x07version\x18\x03 \x01(\x03\"\xa0\x01\n\x0bWriteResult\x12\x30\n\x07outcome\x18\x01 \x01(\x0b\x32\x1d.bubble.timer.v1.WriteOutcomeH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.bubble.common.v1.ErrorH\x00\x12+\n\x07\x63urrent\x18\x03 \x01(\x0b\x32\x1a.bubble.event.v1.TimerViewB\x08\n\x06result\">\n\rWriteResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.bubble.timer.v1.WriteResult\",\n\x07GetItem\x12\x10\n\x08timer_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"5\n\nGetRequest\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.bubble.timer.v1.GetItem\"k\n\tGetResult\x12*\n\x04view\x18\x01 \x01(\x0b\x32\x1a.bubble.event.v1.TimerViewH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.bubble.common.v1.ErrorH\x00\x42\x08\n\x06result\":\n\x0bGetResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.bubble.timer.v1.GetResult\"L\n\x05Known\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x1d\n\x10\x61udience_version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_audience_version\"\xd2\x01\n\x0cSnapshotItem\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x37\n\x05known\x18\x02 \x03(\x0b\x32(.bubble.timer.v1.SnapshotItem.KnownEntry\x12\x1d\n\x10stopped_since_us\x18\x03 \x01(\x03H\x00\x88\x01\x01\x1a\x44\n\nKnownEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.bubble.timer.v1.Known:\x02\x38\x01\x42\x13\n\x11_stopped_since_us\"?\n\x0fSnapshotRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.bubble.timer.v1.SnapshotItem\"\xf4\x01\n\x0cUserSnapshot\x12)\n\x05views\x18\x01 \x03(\x0b\x32\x1a.bubble.event.v1.TimerView\x12\x16\n\x0egone_timer_ids\x18\x02 \x03(\t\x12=\n\x08versions\x18\x03 \x03(\x0b\x32+.bubble.timer.v1.UserSnapshot.VersionsEntry\x12\x19\n\x11stopped_timer_ids\x18\x04 \x03(\t\x1aG\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.bubble.timer.v1.Known:\x02\x38\x01\"B\n\x10SnapshotResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.bubble.timer.v1.UserSnapshot2\xbb\x02\n\x0cTimerService\x12\x46\n\x05Write\x12\x1d.bubble.timer.v1.WriteRequest\x1a\x1e.bubble.timer.v1.WriteResponse\x12P\n\x0bWriteStream\x12\x1d.bubble.timer.v1.WriteRequest\x1a\x1e.bubble.timer.v1.WriteResponse(\x01\x30\x01\x12@\n\x03Get\x12\x1b.bubble.timer.v1.GetRequest\x1a\x1c.bubble.timer.v1.GetResponse\x12O\n\x08Snapshot\x12 .bubble.timer.v1.SnapshotRequest\x1a!.bubble.timer.v1.SnapshotResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,50 +37,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SNAPSHOTITEM_KNOWNENTRY']._serialized_options = b'8\001'
   _globals['_USERSNAPSHOT_VERSIONSENTRY']._loaded_options = None
   _globals['_USERSNAPSHOT_VERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_UPDATE']._serialized_start=106
-  _globals['_UPDATE']._serialized_end=282
-  _globals['_STOP']._serialized_start=284
-  _globals['_STOP']._serialized_end=290
-  _globals['_START']._serialized_start=292
-  _globals['_START']._serialized_end=299
-  _globals['_PAUSE']._serialized_start=301
-  _globals['_PAUSE']._serialized_end=308
-  _globals['_RESUME']._serialized_start=310
-  _globals['_RESUME']._serialized_end=318
-  _globals['_EXTEND']._serialized_start=320
-  _globals['_EXTEND']._serialized_end=340
-  _globals['_WRITEITEM']._serialized_start=343
-  _globals['_WRITEITEM']._serialized_end=762
-  _globals['_WRITEREQUEST']._serialized_start=764
-  _globals['_WRITEREQUEST']._serialized_end=821
-  _globals['_WRITEOUTCOME']._serialized_start=823
-  _globals['_WRITEOUTCOME']._serialized_end=918
-  _globals['_WRITERESULT']._serialized_start=921
-  _globals['_WRITERESULT']._serialized_end=1081
-  _globals['_WRITERESPONSE']._serialized_start=1083
-  _globals['_WRITERESPONSE']._serialized_end=1145
-  _globals['_GETITEM']._serialized_start=1147
-  _globals['_GETITEM']._serialized_end=1191
-  _globals['_GETREQUEST']._serialized_start=1193
-  _globals['_GETREQUEST']._serialized_end=1246
-  _globals['_GETRESULT']._serialized_start=1248
-  _globals['_GETRESULT']._serialized_end=1355
-  _globals['_GETRESPONSE']._serialized_start=1357
-  _globals['_GETRESPONSE']._serialized_end=1415
-  _globals['_KNOWN']._serialized_start=1417
-  _globals['_KNOWN']._serialized_end=1493
-  _globals['_SNAPSHOTITEM']._serialized_start=1496
-  _globals['_SNAPSHOTITEM']._serialized_end=1654
-  _globals['_SNAPSHOTITEM_KNOWNENTRY']._serialized_start=1586
-  _globals['_SNAPSHOTITEM_KNOWNENTRY']._serialized_end=1654
-  _globals['_SNAPSHOTREQUEST']._serialized_start=1656
-  _globals['_SNAPSHOTREQUEST']._serialized_end=1719
-  _globals['_USERSNAPSHOT']._serialized_start=1722
-  _globals['_USERSNAPSHOT']._serialized_end=1939
-  _globals['_USERSNAPSHOT_VERSIONSENTRY']._serialized_start=1868
-  _globals['_USERSNAPSHOT_VERSIONSENTRY']._serialized_end=1939
-  _globals['_SNAPSHOTRESPONSE']._serialized_start=1941
-  _globals['_SNAPSHOTRESPONSE']._serialized_end=2007
-  _globals['_TIMERSERVICE']._serialized_start=2010
-  _globals['_TIMERSERVICE']._serialized_end=2325
+  _globals['_TAGS']._serialized_start=105
+  _globals['_TAGS']._serialized_end=127
+  _globals['_UPDATE']._serialized_start=130
+  _globals['_UPDATE']._serialized_end=422
+  _globals['_STOP']._serialized_start=424
+  _globals['_STOP']._serialized_end=430
+  _globals['_START']._serialized_start=432
+  _globals['_START']._serialized_end=439
+  _globals['_PAUSE']._serialized_start=441
+  _globals['_PAUSE']._serialized_end=448
+  _globals['_RESUME']._serialized_start=450
+  _globals['_RESUME']._serialized_end=458
+  _globals['_EXTEND']._serialized_start=460
+  _globals['_EXTEND']._serialized_end=480
+  _globals['_WRITEITEM']._serialized_start=483
+  _globals['_WRITEITEM']._serialized_end=902
+  _globals['_WRITEREQUEST']._serialized_start=904
+  _globals['_WRITEREQUEST']._serialized_end=961
+  _globals['_WRITEOUTCOME']._serialized_start=963
+  _globals['_WRITEOUTCOME']._serialized_end=1058
+  _globals['_WRITERESULT']._serialized_start=1061
+  _globals['_WRITERESULT']._serialized_end=1221
+  _globals['_WRITERESPONSE']._serialized_start=1223
+  _globals['_WRITERESPONSE']._serialized_end=1285
+  _globals['_GETITEM']._serialized_start=1287
+  _globals['_GETITEM']._serialized_end=1331
+  _globals['_GETREQUEST']._serialized_start=1333
+  _globals['_GETREQUEST']._serialized_end=1386
+  _globals['_GETRESULT']._serialized_start=1388
+  _globals['_GETRESULT']._serialized_end=1495
+  _globals['_GETRESPONSE']._serialized_start=1497
+  _globals['_GETRESPONSE']._serialized_end=1555
+  _globals['_KNOWN']._serialized_start=1557
+  _globals['_KNOWN']._serialized_end=1633
+  _globals['_SNAPSHOTITEM']._serialized_start=1636
+  _globals['_SNAPSHOTITEM']._serialized_end=1846
+  _globals['_SNAPSHOTITEM_KNOWNENTRY']._serialized_start=1757
+  _globals['_SNAPSHOTITEM_KNOWNENTRY']._serialized_end=1825
+  _globals['_SNAPSHOTREQUEST']._serialized_start=1848
+  _globals['_SNAPSHOTREQUEST']._serialized_end=1911
+  _globals['_USERSNAPSHOT']._serialized_start=1914
+  _globals['_USERSNAPSHOT']._serialized_end=2158
+  _globals['_USERSNAPSHOT_VERSIONSENTRY']._serialized_start=2087
+  _globals['_USERSNAPSHOT_VERSIONSENTRY']._serialized_end=2158
+  _globals['_SNAPSHOTRESPONSE']._serialized_start=2160
+  _globals['_SNAPSHOTRESPONSE']._serialized_end=2226
+  _globals['_TIMERSERVICE']._serialized_start=2229
+  _globals['_TIMERSERVICE']._serialized_end=2544
 # @@protoc_insertion_point(module_scope)

@@ -23,6 +23,30 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class Tags(_message.Message):
+    """The tags of a timer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 32, each of at most 256 characters."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tags: _TypeAlias = Tags  # noqa: Y015
+
+@_typing.final
 class Update(_message.Message):
     """Whole-state update. Absent fields keep what is stored, but `end_time` and `remaining_duration` describe one thing
     together: when either is present, both are replaced.
@@ -34,6 +58,8 @@ class Update(_message.Message):
     TOTAL_DURATION_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     REMAINING_DURATION_FIELD_NUMBER: _builtins.int
+    LOCAL_END_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name, at most 256 characters."""
     total_duration: _builtins.str
@@ -42,6 +68,14 @@ class Update(_message.Message):
     """When it runs out, an ISO-8601 date and time; without a zone it is taken as UTC."""
     remaining_duration: _builtins.str
     """What is left, an ISO-8601 duration."""
+    @_builtins.property
+    def local_end(self) -> _event_pb2.LocalEnd:
+        """What `end_time` was made of, when the device wrote it without a zone; it is replaced whenever `end_time` is."""
+
+    @_builtins.property
+    def tags(self) -> Global___Tags:
+        """The tags; absent: those that are stored."""
+
     def __init__(
         self,
         *,
@@ -49,25 +83,35 @@ class Update(_message.Message):
         total_duration: _builtins.str | None = ...,
         end_time: _builtins.str | None = ...,
         remaining_duration: _builtins.str | None = ...,
+        local_end: _event_pb2.LocalEnd | None = ...,
+        tags: Global___Tags | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_name", b"_name", "_remaining_duration", b"_remaining_duration", "_total_duration", b"_total_duration", "end_time", b"end_time", "name", b"name", "remaining_duration", b"remaining_duration", "total_duration", b"total_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_local_end", b"_local_end", "_name", b"_name", "_remaining_duration", b"_remaining_duration", "_tags", b"_tags", "_total_duration", b"_total_duration", "end_time", b"end_time", "local_end", b"local_end", "name", b"name", "remaining_duration", b"remaining_duration", "tags", b"tags", "total_duration", b"total_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_name", b"_name", "_remaining_duration", b"_remaining_duration", "_total_duration", b"_total_duration", "end_time", b"end_time", "name", b"name", "remaining_duration", b"remaining_duration", "total_duration", b"total_duration"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_local_end", b"_local_end", "_name", b"_name", "_remaining_duration", b"_remaining_duration", "_tags", b"_tags", "_total_duration", b"_total_duration", "end_time", b"end_time", "local_end", b"local_end", "name", b"name", "remaining_duration", b"remaining_duration", "tags", b"tags", "total_duration", b"total_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
     _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015
+    _WhichOneofReturnType__local_end: _TypeAlias = _typing.Literal["local_end"]  # noqa: Y015
+    _WhichOneofArgType__local_end: _TypeAlias = _typing.Literal["_local_end", b"_local_end"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     _WhichOneofReturnType__remaining_duration: _TypeAlias = _typing.Literal["remaining_duration"]  # noqa: Y015
     _WhichOneofArgType__remaining_duration: _TypeAlias = _typing.Literal["_remaining_duration", b"_remaining_duration"]  # noqa: Y015
+    _WhichOneofReturnType__tags: _TypeAlias = _typing.Literal["tags"]  # noqa: Y015
+    _WhichOneofArgType__tags: _TypeAlias = _typing.Literal["_tags", b"_tags"]  # noqa: Y015
     _WhichOneofReturnType__total_duration: _TypeAlias = _typing.Literal["total_duration"]  # noqa: Y015
     _WhichOneofArgType__total_duration: _TypeAlias = _typing.Literal["_total_duration", b"_total_duration"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__end_time) -> _WhichOneofReturnType__end_time | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__local_end) -> _WhichOneofReturnType__local_end | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__remaining_duration) -> _WhichOneofReturnType__remaining_duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tags) -> _WhichOneofReturnType__tags | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__total_duration) -> _WhichOneofReturnType__total_duration | None: ...
 
@@ -531,8 +575,13 @@ class SnapshotItem(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     KNOWN_FIELD_NUMBER: _builtins.int
+    STOPPED_SINCE_US_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
+    stopped_since_us: _builtins.int
+    """For clients that can't say what they have: since when (microseconds since 1970) they may have missed that a timer was
+    stopped; absent: they need not be told.
+    """
     @_builtins.property
     def known(self) -> _containers.MessageMap[_builtins.str, Global___Known]:
         """What the client has, by timer id; at most 2,000."""
@@ -542,12 +591,15 @@ class SnapshotItem(_message.Message):
         *,
         user_id: _builtins.str = ...,
         known: _abc.Mapping[_builtins.str, Global___Known] | None = ...,
+        stopped_since_us: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stopped_since_us", b"_stopped_since_us", "stopped_since_us", b"stopped_since_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["known", b"known", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stopped_since_us", b"_stopped_since_us", "known", b"known", "stopped_since_us", b"stopped_since_us", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stopped_since_us: _TypeAlias = _typing.Literal["stopped_since_us"]  # noqa: Y015
+    _WhichOneofArgType__stopped_since_us: _TypeAlias = _typing.Literal["_stopped_since_us", b"_stopped_since_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stopped_since_us) -> _WhichOneofReturnType__stopped_since_us | None: ...
 
 Global___SnapshotItem: _TypeAlias = SnapshotItem  # noqa: Y015
 
@@ -605,6 +657,7 @@ class UserSnapshot(_message.Message):
     VIEWS_FIELD_NUMBER: _builtins.int
     GONE_TIMER_IDS_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    STOPPED_TIMER_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def views(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.TimerView]:
         """Every timer that is not stopped, and not known in this version."""
@@ -617,16 +670,23 @@ class UserSnapshot(_message.Message):
     def versions(self) -> _containers.MessageMap[_builtins.str, Global___Known]:
         """Of all timers that are not stopped: the versions (those left out of `views` included), by timer id."""
 
+    @_builtins.property
+    def stopped_timer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Timers of the user that were stopped since the moment that was asked for: the last 200 of those they own, and all that are
+        shared with them. (Tombstones are kept for 7 days.)
+        """
+
     def __init__(
         self,
         *,
         views: _abc.Iterable[_event_pb2.TimerView] | None = ...,
         gone_timer_ids: _abc.Iterable[_builtins.str] | None = ...,
         versions: _abc.Mapping[_builtins.str, Global___Known] | None = ...,
+        stopped_timer_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gone_timer_ids", b"gone_timer_ids", "versions", b"versions", "views", b"views"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gone_timer_ids", b"gone_timer_ids", "stopped_timer_ids", b"stopped_timer_ids", "versions", b"versions", "views", b"views"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

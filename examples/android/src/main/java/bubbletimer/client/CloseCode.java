@@ -11,12 +11,14 @@ public enum CloseCode {
     INTERNAL(1011),
     RESTARTING(1012),
     UNAVAILABLE(1013),
-    /** The only one after which the same connect can't succeed: a new token is needed first. */
+    /** The same connect can't succeed after this one: a new token is needed first. */
     TOKEN_EXPIRED(4401),
     HEARTBEAT_TIMEOUT(4408),
     TOO_MANY_CONNECTIONS(4409, 30_000),
     IDLE(4410),
     TOO_OLD(4411),
+    /** Sent in the published app's dialect only, which this client does not speak. */
+    SUPERSEDED(4412),
     TOO_SLOW(4413),
     RATE_ABUSE(4429, 60_000);
 

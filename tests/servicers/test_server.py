@@ -68,9 +68,7 @@ class ObedientStream(connection_pb2_grpc.ConnectionServiceServicer):
     def DeliverStream(self, request_iterator: Any, context: Any) -> Any:
         raise NotImplementedError
 
-    Unregister = ListConnections = RenewLease = ListEdges = Deliver = RegisterDevices = (
-        UnregisterDevices
-    ) = Register
+    Unregister = ListConnections = RenewLease = ListEdges = Deliver = RegisterDevices = UnregisterDevices = Register
 
 
 def obeying(work: Callable[[], Awaitable[None]]) -> Callable[[grpc.aio.Server], None]:

@@ -8,7 +8,7 @@ PYTEST_ARGS ?= -n 3 --dist loadgroup
 FAULT_ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load clean
+.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load screenshots clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -51,6 +51,9 @@ proto-check: $(VENV)/dev
 
 load: $(VENV)/dev ## Load a running system (make run, with BUBBLE_MESSAGES_PER_SECOND=0)
 	$(BIN)/python -m bench.load
+
+screenshots: $(VENV)/dev ## Take the pictures of the page in docs/ anew (needs Chromium)
+	$(BIN)/python -m bench.screenshots
 
 lock: $(VENV)/dev ## Pin the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --universal --generate-hashes --no-emit-index-url \

@@ -1,144 +1,20 @@
-"""A cheap WebSocket client for programs that measure: thousands fit into one process beside the system they load.
+"""What programs that measure have in common: a cheap client, and tokens for its people.
 
-Raw frames, no JSON, no masking worth its name, no copies beyond one. Programs subclass `Client` and say in `on_text` what
-they look for.
+The client itself is the command line's (`cli/raw_socket.py`), which has a small load test of its own: what measures may
+know the product, never the other way round.
 """
 
 import argparse
-import asyncio
 import json
-import struct
 import time
 import urllib.request
 from urllib.parse import urlsplit
 
 import jwt
 
-_NO_MASK = b"\x00\x00\x00\x00"  # a client must mask; with a key of zeros the bytes stay as they are
+from cli.raw_socket import RawSocket as Client
 
-
-class Client(asyncio.Protocol):
-    """One connection of one device of one person.
-
-    `await connect()`, then `send`; `on_text` is called with each text message, `on_closed` once when the connection has
-    ended. `ready` is set with the first snapshot, or gets the ConnectionError that came before.
-    """
-
-    def __init__(self, url: str, user: str, token: str, *, device: str = "d", resume: bool = False) -> None:
-        self.user = user
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.close_code: int | None = None
-        """The code of the server's close frame; None when there was none (yet)."""
-        self.closing = False
-        """We closed the connection ourselves."""
-        self.bytes_received = 0
-        self.transport: asyncio.Transport | None = None
-        self._url = urlsplit(url)
-        self._token = token
-        self._device = device
-        self._resume = resume
-        self._buffer = b""
-        self._fragments: list[bytes] = []
-        self._open = False
-
-    async def connect(self) -> None:
-        """Opens the connection and asks for the WebSocket; wait for `ready` then. Raises OSError."""
-        host, port = self._url.hostname or "127.0.0.1", self._url.port or 80
-        await asyncio.get_running_loop().create_connection(lambda: self, host, port)
-
-    def on_open(self) -> None:
-        """The server has agreed to be a WebSocket."""
-
-    def on_text(self, payload: bytes) -> None:
-        """A text message has come."""
-
-    def on_closed(self, exc: Exception | None) -> None:
-        """The connection has ended."""
-
-    def send(self, text: str) -> None:
-        """Sends one text message. Nothing happens when there is no connection any more."""
-        payload = text.encode()
-        length = len(payload)
-        head = struct.pack("!BB", 0x81, 0x80 | length) if length < 126 else struct.pack("!BBH", 0x81, 0xFE, length)
-        self._write(head + _NO_MASK + payload)
-
-    def close(self) -> None:
-        """Ends the connection."""
-        self.closing = True
-        if self.transport is not None:
-            self.transport.close()
-
-    # --- asyncio.Protocol ---------------------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # uvloop's has no common ancestor
-        resume = "&resume=1" if self._resume else ""
-        self._write(
-            f"GET /ws?token={self._token}&deviceId={self._device}-{self.user}{resume} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
-            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
-        )
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.ready.done():
-            self.ready.set_exception(exc or ConnectionError("closed"))
-            self.ready.exception()  # not everybody waits for it
-        self.on_closed(exc)
-
-    def data_received(self, data: bytes) -> None:
-        self.bytes_received += len(data)
-        self._buffer += data
-        if not self._open:
-            head, separator, rest = self._buffer.partition(b"\r\n\r\n")
-            if not separator:
-                return
-            if b" 101 " not in head.split(b"\r\n", 1)[0]:
-                if not self.ready.done():
-                    self.ready.set_exception(ConnectionError(head.decode()))
-                return
-            self._open = True
-            self._buffer = rest
-            self.on_open()
-        buffer, position, available = self._buffer, 0, len(self._buffer)
-        while available - position >= 2:
-            length, start = buffer[position + 1] & 0x7F, position + 2
-            if length == 126:
-                if available - position < 4:
-                    break
-                (length,) = struct.unpack_from("!H", buffer, start)
-                start += 2
-            elif length == 127:
-                if available - position < 10:
-                    break
-                (length,) = struct.unpack_from("!Q", buffer, start)
-                start += 8
-            if start + length > available:
-                break
-            self._frame(buffer[position], buffer[start : start + length])
-            position = start + length
-        self._buffer = buffer[position:]
-
-    def _frame(self, first_byte: int, payload: bytes) -> None:
-        opcode = first_byte & 0x0F
-        if opcode <= 1:
-            if not first_byte & 0x80:  # there are more fragments of this message
-                self._fragments.append(payload)
-                return
-            if self._fragments:
-                payload = b"".join((*self._fragments, payload))
-                self._fragments.clear()
-            self.on_text(payload)
-            if not self.ready.done() and payload.startswith(b'{"type":"snapshot"'):
-                self.ready.set_result(None)
-        elif opcode == 9:
-            self._write(b"\x8a\x80" + _NO_MASK)
-        elif opcode == 8:
-            self.close_code = int.from_bytes(payload[:2], "big")
-            self._write(b"\x88" + bytes((0x80 | len(payload),)) + _NO_MASK + payload)
-
-    def _write(self, data: bytes) -> None:
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(data)
+__all__ = ["Client", "add_token_arguments", "make_token", "text_field"]
 
 
 def text_field(payload: bytes, name: bytes) -> bytes:

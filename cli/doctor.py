@@ -12,14 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import aiohttp
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.errors import Problem
+from cli.output import Terminal, print_json
 from connection_service.config import ConnectionSettings
 from edge.config import EdgeSettings
 from runtime.grpc_client import split_address
+from runtime.settings import describe
 from sharing_service.config import SharingSettings
 from timer_service.config import TimerSettings
 
@@ -91,6 +95,22 @@ class Samples:
         """The labels of the first sample of a metric."""
         found = self._samples.get(name)
         return found[0][0] if found else {}
+
+
+def main(further: Sequence[str], *, as_json: bool) -> int:
+    """Examines, prints, and returns the exit code. Raises Problem for wrong settings and addresses."""
+    try:
+        findings = asyncio.run(examine(further))
+    except ValidationError as error:
+        raise Problem(f"Wrong settings: {describe(error)}.") from error
+    except ValueError as error:
+        raise Problem(f"{error}.") from error
+    well = all_is_well(findings)
+    if as_json:
+        print_json({"well": well, "processes": findings})
+    else:
+        show(findings, Terminal())
+    return 0 if well else 1
 
 
 async def examine(further: Sequence[str]) -> list[Finding]:

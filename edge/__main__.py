@@ -14,13 +14,14 @@ from edge.config import EdgeSettings
 from edge.delivery import Delivery
 from edge.hub import Hub
 from edge.presence import Presence
-from edge.secret import signing_secret, token_secrets
+from edge.secret import token_secrets
 from edge.sessions import Sessions
 from edge.tracing import Tracing
 from proto.connection.v1 import connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2_grpc
 from runtime import logs
+from runtime.exchange import streamed
 from runtime.grpc_client import open_channel
 from runtime.health import Health, service_check
 from runtime.lifecycle import background, run
@@ -37,9 +38,8 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             for address in (settings.timer_address, settings.sharing_address, settings.connection_address)
         ]
         registrar = connection_pb2_grpc.ConnectionServiceStub(connections)
-        backend = Backend(
-            timer_pb2_grpc.TimerServiceStub(timers), sharing_pb2_grpc.SharingServiceStub(sharing), registrar
-        )
+        writer = streamed(timer_pb2_grpc.TimerServiceStub(timers), "Write")
+        backend = Backend(writer, sharing_pb2_grpc.SharingServiceStub(sharing), registrar)
         sessions = Sessions()
         delivery = Delivery(sessions, backend, telemetry)
         stack.push_async_callback(delivery.close)
@@ -57,7 +57,7 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             needs={"connection": presence.check},
             uses={"timer": service_check(timers), "sharing": service_check(sharing)},
         )
-        edge = Edge(hub, health, signing_secret(settings))
+        edge = Edge(hub, health, token_secrets(settings))
         metrics.watch(sessions, presence, delivery)
         stack.push_async_callback(presence.leave)
         await stack.enter_async_context(background(presence.run(), sessions.run(), pulse.run(), health.watch()))

@@ -44,6 +44,8 @@ _OPTIONS: list[tuple[str, int | str]] = [
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext, which is generic in the stubs only
 
+_STREAM = "Stream"
+
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -98,7 +100,8 @@ async def serve(
     `drain_seconds` for those under way, then cuts them. Raises OSError when the port can't be had.
     """
     pulse = Pulse()
-    server = grpc.aio.server(interceptors=[_Interceptor(pulse)], options=_OPTIONS)
+    interceptor = _Interceptor(pulse)
+    server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
     register(server)
     health_servicer = aio_health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -119,17 +122,27 @@ async def serve(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await running.set_serving(False)
+        interceptor.drain()
         await server.stop(drain_seconds)
 
 
 class _Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Maps what a handler raises to a gRPC status: our own errors by their kind, everything else to a bare INTERNAL.
 
-    Calls that may have waited while this process was stopped are refused: their callers repeat what they still want.
+    Calls that may have waited while this process was stopped are refused: their callers repeat what they still want. Methods
+    called `<Method>Stream` are made out of the unary `<Method>`.
     """
 
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
+        self._draining = False
+        self._idle: set[asyncio.Task[Any]] = set()
+
+    def drain(self) -> None:
+        """Ends the streams of unary methods: at once where nothing is asked, else after the answer."""
+        self._draining = True
+        for task in self._idle:
+            task.cancel()
 
     async def intercept_service(
         self,
@@ -140,45 +153,68 @@ class _Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # gen
         method = handler_call_details.method
         if handler is None or not method.startswith("/bubble."):
             return handler
+        coding = (handler.request_deserializer, handler.response_serializer)
         if handler.unary_unary is not None:
-            unary: Any = handler.unary_unary
-            label = ".".join(method.split(".")[-1].split("/"))  # /bubble.timer.v1.TimerService/Write
-            succeeded = CALLS.labels(label, "OK")
+            return grpc.unary_unary_rpc_method_handler(self._answering(method, handler.unary_unary), *coding)
+        if method.endswith(_STREAM):
+            unary_method = method.removesuffix(_STREAM)
+            servicer = handler.stream_stream.__self__  # whose method of that name is not implemented, and not called
+            answer = self._answering(unary_method, getattr(servicer, unary_method.rsplit("/", 1)[-1]))
+            return grpc.stream_stream_rpc_method_handler(partial(self._exchange, answer), *coding)
+        return grpc.stream_stream_rpc_method_handler(partial(_converse, method, handler.stream_stream), *coding)
 
-            async def answer(request: Any, context: Context) -> Any:
-                began = time.monotonic()
-                logs.bind_traces(partial(_traceparents, request))  # for this call's own task
-                try:
-                    if self._pulse.skipped(time.monotonic()):
-                        raise Unavailable("This process was stopped for a while")
-                    response = await unary(request, context)
-                except asyncio.CancelledError:
-                    CALLS.labels(label, "CANCELLED").observe(time.monotonic() - began)
-                    # The deadline is the caller's, so this may be all that this process ever says of a slow dependency.
-                    log.warning("call cut off: its deadline has passed, or its caller is gone", method=method)
-                    raise
-                except Exception as error:  # mapped, and logged whole when it is not ours
-                    CALLS.labels(label, _status_of(error).name).observe(time.monotonic() - began)
-                    await _abort(context, method, error)
-                else:
-                    succeeded.observe(time.monotonic() - began)
-                    return response
+    def _answering(self, method: str, unary: Any) -> Any:
+        label = ".".join(method.rsplit(".", 1)[-1].split("/"))  # /bubble.timer.v1.TimerService/Write
+        succeeded = CALLS.labels(label, "OK")
 
-            return grpc.unary_unary_rpc_method_handler(
-                answer, handler.request_deserializer, handler.response_serializer
-            )
-        stream: Any = handler.stream_stream
-
-        async def converse(requests: Any, context: Context) -> AsyncIterator[Any]:
+        async def answer(request: Any, context: Context) -> Any:
+            began = time.monotonic()
+            token = logs.bind_traces(partial(_traceparents, request))
             try:
-                async for response in stream(requests, context):
-                    yield response
+                if self._pulse.skipped(began):
+                    raise Unavailable("This process was stopped for a while")
+                response = await unary(request, context)
+            except asyncio.CancelledError:
+                CALLS.labels(label, "CANCELLED").observe(time.monotonic() - began)
+                # The deadline is the caller's, so this may be all that this process ever says of a slow dependency.
+                log.warning("call cut off: its deadline has passed, or its caller is gone", method=method)
+                raise
             except Exception as error:  # mapped, and logged whole when it is not ours
+                CALLS.labels(label, _status_of(error).name).observe(time.monotonic() - began)
                 await _abort(context, method, error)
+            else:
+                succeeded.observe(time.monotonic() - began)
+                return response
+            finally:
+                logs.unbind_traces(token)
 
-        return grpc.stream_stream_rpc_method_handler(
-            converse, handler.request_deserializer, handler.response_serializer
-        )
+        return answer
+
+    async def _exchange(self, answer: Any, requests: Any, context: Context) -> AsyncIterator[Any]:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # for mypy: gRPC runs it in one
+        reading = aiter(requests)
+        while not self._draining:
+            self._idle.add(task)
+            try:
+                request = await anext(reading)
+            except StopAsyncIteration:
+                return
+            except asyncio.CancelledError:
+                if self._draining:
+                    return
+                raise
+            finally:
+                self._idle.discard(task)
+            yield await answer(request, context)
+
+
+async def _converse(method: str, stream: Any, requests: Any, context: Context) -> AsyncIterator[Any]:
+    try:
+        async for response in stream(requests, context):
+            yield response
+    except Exception as error:  # mapped, and logged whole when it is not ours
+        await _abort(context, method, error)
 
 
 def _status_of(error: Exception) -> grpc.StatusCode:

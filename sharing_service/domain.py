@@ -33,13 +33,15 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `timer_name` is what the timer was called when a member was added last, as far as whoever asked for it knew.
     `added` and `removed` are users whose change is still to be delivered, `pending_since_us` (microseconds since 1970) the
-    outbox marker that says so. `version` rises with every change of the audience.
+    outbox marker that says so. `version` rises with every change of the audience; `closed_version` is the version in which the
+    owner last removed somebody, 0 = never: invitations that were made before that are no longer good.
     """
 
     timer_id: str
     owner: str
     members: tuple[str, ...] = ()
     version: int = 0
+    closed_version: int = 0
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     origin: Origin = Origin("")
@@ -50,7 +52,9 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Adding (`add`) or removing (not `add`) one user."""
+    """Adding (`add`) or removing (not `add`) one user. `invited_at_version`: the audience's version when the owner made the
+    invitation that the user comes with; 0: the owner adds the user by hand.
+    """
 
     timer_id: str
     user_id: str
@@ -59,6 +63,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     operation_id: str = ""
     traceparent: str = ""
     timer_name: str = ""
+    invited_at_version: int = 0
 
 
 def validate(change: Change) -> None:
@@ -109,6 +114,10 @@ def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Sha
         raise InvalidArgument("The owner can neither be added nor removed", field="sharedWithUser")
     if change.add == (change.user_id in share.members):
         return share
+    if change.add and change.invited_at_version and change.invited_at_version < share.closed_version:
+        raise PermissionDenied(
+            "The invitation is no longer good: its owner has removed somebody since", field="invitation"
+        )
     if change.add and max_members and len(share.members) >= max_members:
         raise LimitReached("The timer has too many members", field="sharedWithUser", retry_after_ms=60_000)
     if len(share.added) + len(share.removed) >= MAX_UNDELIVERED:
@@ -128,10 +137,11 @@ def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Sha
         added=(*added, change.user_id) if change.add else added,
         removed=removed if change.add else (*removed, change.user_id),
         version=version,
+        closed_version=share.closed_version if change.add or leaves else version,
         origin=change.origin,
         operations=remembered,
         traceparent=change.traceparent,
-        timer_name=change.timer_name if change.add else share.timer_name,
+        timer_name=change.timer_name or share.timer_name,
         pending_since_us=share.pending_since_us or now_us,
     )
 

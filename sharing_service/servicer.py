@@ -228,4 +228,5 @@ def _change_from(item: sharing_pb2.ChangeItem, traceparent: str) -> domain.Chang
         timer_name=item.timer_name,
         # It is stored with the share, so only when there is something to go on with.
         traceparent=traceparent if is_sampled(traceparent) else "",
+        invited_at_version=item.invited_at_version,
     )

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from proto.connection.v1 import connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
+from runtime.exchange import streamed
 from runtime.grpc_client import open_channel
 from runtime.grpc_server import serve
 from runtime.health import Health, service_check
@@ -34,8 +35,8 @@ async def main(settings: TimerSettings, telemetry: Telemetry, stop: asyncio.Even
             uses={"sharing": service_check(channels[0]), "connection": service_check(channels[1])},
         )
         await stack.enter_async_context(serve_metrics(health, host=settings.host, port=settings.metrics_port))
-        sharing = sharing_pb2_grpc.SharingServiceStub(channels[0])
-        connections = connection_pb2_grpc.ConnectionServiceStub(channels[1])
+        sharing = streamed(sharing_pb2_grpc.SharingServiceStub(channels[0]), "Authorize")
+        connections = streamed(connection_pb2_grpc.ConnectionServiceStub(channels[1]), "Deliver")
         relay = Relay(TimerOutbox(store, sharing), connections, telemetry)
         purge = Purge(store, sharing)
         await stack.enter_async_context(background(relay.run(), forever(PURGE_INTERVAL, purge.step)))

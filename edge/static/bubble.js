@@ -28,13 +28,16 @@ export class Bubble {
     this.root = root;
     this.#parts = parts;
     this.#people = new People(
-      parts, (user) => actions.share(this.#timer, user), (user) => actions.unshare(this.#timer, user),
+      parts,
+      (user) => actions.share(this.#timer, user),
+      (user) => actions.unshare(this.#timer, user),
+      () => actions.invite(this.#timer),
     );
     parts.primary.addEventListener('click', () => actions.intent(this.#timer, PRIMARY[this.#state].action));
     parts.plus1.addEventListener('click', () => actions.intent(this.#timer, 'extend', MINUTE));
     parts.plus5.addEventListener('click', () => actions.intent(this.#timer, 'extend', 5 * MINUTE));
     parts.stop.addEventListener('click', () => actions.stop(this.#timer));
-    root.style.setProperty('--hue', hueOf(timer.id));
+    root.style.setProperty('--hue', hueOf(timer.userId));
   }
 
   update(timer, me) {
@@ -44,6 +47,8 @@ export class Bubble {
     this.#parts.name.title = name;
     this.root.ariaLabel = name;
     this.#parts.controls.ariaLabel = name;
+    setText(this.#parts.waiting, timer.waiting.length ? 'Not sent yet' : '');
+    this.#parts.waiting.title = timer.waiting.join(', ');
     this.#people.update(timer, me);
   }
 

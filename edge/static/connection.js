@@ -20,6 +20,10 @@ const PONG_TIMEOUT_MS = 10_000;
 /** A connection that lasted this long was a good one: the next failure is the first again. */
 const STABLE_AFTER_MS = 10_000;
 const ACK_INTERVAL_MS = 200;
+/** A few exchanges right after connecting, of which the quickest sets the clock; then one a minute, against its drift. */
+const FIRST_PINGS = 4;
+const FIRST_PINGS_APART_MS = 150;
+const CLOCK_INTERVAL_MS = 60_000;
 const SYNC_ID = 'sync';
 
 export class Connection {
@@ -36,13 +40,15 @@ export class Connection {
   #watchTimer;
   #openedAt = 0;
   #heardAt = 0;
+  #connectingAt = 0;
   #pingSentAt = null;
+  #pongs = 0;
   #ackedAt = 0;
 
   /**
    * session: {token, deviceId}. clock: a ServerClock.
-   * handlers: {onState(state), onConnected(frame), onSnapshot(frame), onDelivery(frame), versions()}; the last one
-   * returns what `sync` asks with.
+   * handlers: {onState(state), onConnected(frame), onSnapshot(frame), onDelivery(frame), onClock(), versions()}; the last
+   * one returns what `sync` asks with.
    */
   constructor(session, clock, handlers) {
     this.#session = session;
@@ -60,6 +66,11 @@ export class Connection {
     else this.#connect();
   }
 
+  /** The network is gone, says the browser, which does not close its sockets for that. */
+  drop() {
+    if (this.#socket) this.#lose();
+  }
+
   /** The token of the next connect. */
   useToken(token) {
     this.#session = { ...this.#session, token };
@@ -71,9 +82,14 @@ export class Connection {
     this.#leave({ name: 'closed' });
   }
 
-  /** Sends a command. Resolves with its reply, rejects with a RequestError. Repeated over reconnects until answered. */
-  request(frame) {
-    return this.#requests.request(frame);
+  /** Sends a request. Resolves with its reply, rejects with a RequestError. Repeated over reconnects until answered. */
+  request(frame, options) {
+    return this.#requests.request(frame, options);
+  }
+
+  /** Takes a request back that was not sent yet. */
+  withdraw(messageId) {
+    return this.#requests.withdraw(messageId);
   }
 
   #connect() {
@@ -82,10 +98,12 @@ export class Connection {
     const socket = new WebSocket(this.#url('ws'));
     this.#socket = socket;
     this.#openedAt = Date.now();
+    this.#connectingAt = this.#clock.local();
     this.#pingSentAt = null;
+    this.#pongs = 0;
     this.#watchTimer = setTimeout(() => this.#lose(), HANDSHAKE_TIMEOUT_MS);
     // A socket we gave up may still speak: only the current one is listened to.
-    socket.onmessage = ({ data }) => socket === this.#socket && this.#receive(JSON.parse(data));
+    socket.onmessage = ({ data }) => socket === this.#socket && this.#receive(JSON.parse(data), this.#clock.local());
     socket.onclose = ({ code }) => socket === this.#socket && this.#closed(code);
   }
 
@@ -98,20 +116,21 @@ export class Connection {
     return url.href;
   }
 
-  #receive(frame) {
+  /** receivedAt: by the local clock, before anything else was done with the frame. */
+  #receive(frame, receivedAt) {
     this.#heardAt = Date.now();
-    if (frame.status === 'connected') this.#begin(frame);
+    if (frame.status === 'connected') this.#begin(frame, receivedAt);
     else if (frame.status === 'error' && frame.messageId === SYNC_ID) this.#lose();
     else if (frame.status) this.#requests.settle(frame);
-    else if (frame.type === 'pong') this.#ponged(frame);
+    else if (frame.type === 'pong') this.#ponged(frame, receivedAt);
     else if (frame.type === 'snapshot') this.#snapshot(frame);
     else if (frame.type === 'reconnect') this.#hintMs = frame.afterMs;
     else if (frame.type === 'timer' || frame.type === 'share') this.#deliver(frame);
   }
 
-  #begin(frame) {
-    this.#clock.reset();
-    this.#clock.sample(this.#openedAt, this.#heardAt, parseInstant(frame.serverTime));
+  #begin(frame, receivedAt) {
+    // A first idea, as wrong as the handshake was long. If the machine has slept, it contradicts what was known before.
+    this.#clock.sample({ sentAt: this.#connectingAt, serverTime: parseInstant(frame.serverTime), receivedAt });
     this.#handlers.onConnected(frame);
     if (this.#hasSnapshot) this.#sendNow({ type: 'sync', messageId: SYNC_ID, ...this.#handlers.versions() });
     this.#ping();
@@ -123,6 +142,7 @@ export class Connection {
   #snapshot(frame) {
     this.#hasSnapshot = true;
     this.#handlers.onSnapshot(frame);
+    this.#requests.proceed();
   }
 
   #deliver(frame) {
@@ -141,7 +161,8 @@ export class Connection {
   #watch(intervalMs) {
     clearTimeout(this.#watchTimer);
     this.#watchTimer = setTimeout(() => {
-      if (Date.now() - this.#heardAt >= intervalMs) this.#checkAlive();
+      const clockIsOld = this.#clock.local() - this.#clock.sampledAt >= CLOCK_INTERVAL_MS;
+      if (clockIsOld || Date.now() - this.#heardAt >= intervalMs) this.#checkAlive();
       this.#watch(intervalMs);
     }, intervalMs / 5);
   }
@@ -151,22 +172,29 @@ export class Connection {
     // The wait is for an answer to a ping, not for silence: a hidden page's timers are throttled, and silence it slept
     // through says nothing.
     if (this.#pingSentAt === null) this.#ping();
-    else if (Date.now() - this.#pingSentAt > PONG_TIMEOUT_MS) this.#lose();
+    else if (this.#clock.local() - this.#pingSentAt > PONG_TIMEOUT_MS) this.#lose();
   }
 
   #ping() {
-    this.#pingSentAt = Date.now();
+    this.#pingSentAt = this.#clock.local();
     this.#sendNow({ type: 'ping', timestamp: this.#pingSentAt });
   }
 
-  #ponged(frame) {
+  #ponged(frame, receivedAt) {
     if (frame.timestamp !== this.#pingSentAt) return;
-    this.#clock.sample(this.#pingSentAt, this.#heardAt, parseInstant(frame.serverTime));
+    const [receivedTime, serverTime] = [parseInstant(frame.receivedTime), parseInstant(frame.serverTime)];
+    this.#clock.sample({ sentAt: this.#pingSentAt, receivedTime, serverTime, receivedAt });
     this.#pingSentAt = null;
+    this.#pongs += 1;
+    if (this.#pongs < FIRST_PINGS) setTimeout(() => this.#checkAlive(), FIRST_PINGS_APART_MS);
+    this.#handlers.onClock();
   }
 
+  /** Commands wait for the snapshot, too: what they answer is about timers that must be known. */
   #sendWhenReady(frame) {
-    if (this.#state.name === 'connected') this.#sendNow(frame);
+    if (this.#state.name !== 'connected' || !this.#hasSnapshot) return false;
+    this.#sendNow(frame);
+    return true;
   }
 
   #sendNow(frame) {

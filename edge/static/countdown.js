@@ -27,3 +27,20 @@ export function sinceFinished(timer, now) {
   const end = parseInstant(timer.endTime);
   return end !== null && end <= now ? now - end : null;
 }
+
+const TICK_MS = 250;
+
+/**
+ * Milliseconds until something on the screen changes: the moment a clock shows its next second, or a quarter of a second for
+ * what drains. Ticks that follow the timers, and not the moment the page was opened, are what keeps two screens together.
+ */
+export function untilNextTick(timers, now) {
+  const running = timers.filter((timer) => stateOf(timer, now) === 'running');
+  return Math.min(TICK_MS, ...running.map((timer) => timeLeft(timer, now) % 1000 || 1000));
+}
+
+/** The timer that runs out next, or undefined. */
+export function nextToEnd(timers, now) {
+  const running = timers.filter((timer) => stateOf(timer, now) === 'running');
+  return running.sort((a, b) => timeLeft(a, now) - timeLeft(b, now))[0];
+}

@@ -1,6 +1,6 @@
 /** The sign-in form: a name in development mode, a token otherwise. */
 
-import { fetchDevMode, fetchDevToken } from './server.js';
+import { fetchConfig, fetchDevToken } from './server.js';
 
 export class Login {
   #root = document.getElementById('login');
@@ -24,7 +24,7 @@ export class Login {
     this.#root.hidden = false;
     this.#message.textContent = message;
     try {
-      this.#dev = await fetchDevMode();
+      this.#dev = (await fetchConfig()).dev;
     } catch (error) {
       this.#message.textContent = error.message;
     }

@@ -8,16 +8,19 @@ export function titleOf(timer) {
   return `“${timer?.name || 'Unnamed'}”`;
 }
 
-/** What a delivered update changed, in a sentence; null when there is nothing worth telling. by: who did it, if known. */
-export function describeUpdate({ before, after }, now, by = '') {
+/**
+ * What a delivered update changed, in a sentence; null when there is nothing worth telling. by: who did it, if known. me: who
+ * reads it, and knows what they did themselves, on whichever device.
+ */
+export function describeUpdate({ before, after }, now, by = '', me = null) {
   if (!after) return null;
   const title = titleOf(after);
-  if (!before) return `${title} is new.`;
+  if (!before) return by === me ? null : `${title} is new.`;
   const joined = after.sharedWith.filter((user) => !before.sharedWith.includes(user));
   const left = before.sharedWith.filter((user) => !after.sharedWith.includes(user));
   if (joined.length) return `${title} is now shared with ${joined.join(', ')}.`;
   if (left.length) return `${left.join(', ')} no longer sees ${title}.`;
-  if (after.version === before.version) return null;
+  if (after.version === before.version || by === me) return null;
   if (after.name !== before.name) return `${titleOf(before)} is now called ${title}.`;
   return describeState(before, after, now, by && ` by ${by}`);
 }
@@ -36,9 +39,9 @@ function describeState(before, after, now, by) {
 }
 
 const ERRORS = {
-  403: 'only its owner may do that',
+  403: 'that is not yours to change',
   404: 'it has been stopped meanwhile',
-  409: 'somebody else changed it at the same moment',
+  409: 'somebody else has changed it meanwhile',
   413: 'that is too long',
   429: 'that was too much at once; wait a little',
   500: 'the server made a mistake',

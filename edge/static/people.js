@@ -31,16 +31,18 @@ export class People {
   #parts;
   #shown = '';
 
-  /** parts: those of the bubble's template. onShare(user): resolves with whether it worked. onRemove(user). */
-  constructor(parts, onShare, onRemove) {
+  /** parts: those of the bubble's template. onShare(user). onRemove(user). onInvite(): resolves with a link, or null. */
+  constructor(parts, onShare, onRemove, onInvite) {
     this.#parts = parts;
     this.onRemove = onRemove;
     parts.peopleButton.addEventListener('click', () => this.#toggle());
-    parts.shareForm.addEventListener('submit', async (event) => {
+    parts.shareForm.addEventListener('submit', (event) => {
       event.preventDefault();
       const user = parts.shareField.value.trim();
-      if (user && (await onShare(user))) parts.shareField.value = '';
+      if (user) onShare(user);
+      parts.shareField.value = '';
     });
+    parts.linkButton.addEventListener('click', async () => this.#showLink(await onInvite()));
   }
 
   update(timer, me) {
@@ -49,8 +51,20 @@ export class People {
     this.#shown = shown;
     const users = [timer.userId, ...timer.sharedWith];
     this.#updateButton(timer, users, me);
+    const hadFocus = this.#parts.peopleList.contains(document.activeElement);
     this.#parts.peopleList.replaceChildren(...users.map((user) => this.#person(user, timer, me)));
-    this.#parts.shareForm.hidden = timer.userId !== me;
+    if (hadFocus) this.#parts.peopleButton.focus();
+    this.#parts.owners.hidden = timer.userId !== me;
+    this.#parts.linkField.hidden = true; // a removal has ended it, perhaps
+  }
+
+  #showLink(link) {
+    const { linkField } = this.#parts;
+    linkField.hidden = link === null;
+    if (link === null) return;
+    linkField.value = link;
+    linkField.focus();
+    linkField.select();
   }
 
   #updateButton(timer, users, me) {
@@ -77,9 +91,9 @@ export class People {
   }
 
   #toggle() {
-    const { people, peopleButton, shareForm, shareField } = this.#parts;
+    const { people, peopleButton, owners, shareField } = this.#parts;
     people.hidden = !people.hidden;
     peopleButton.ariaExpanded = String(!people.hidden);
-    if (!people.hidden && !shareForm.hidden) shareField.focus();
+    if (!people.hidden && !owners.hidden) shareField.focus();
   }
 }

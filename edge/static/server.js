@@ -1,16 +1,30 @@
 /** The server's plain HTTP requests. They reject with an Error whose message is fit to be shown. */
 
-/** Whether the server runs in development mode, where any name gets a token. */
-export async function fetchDevMode() {
-  return (await fetchJson('/config')).dev;
+/** {dev, invitations}: whether any name gets a token, as in development mode, and whether timers can be shared by link. */
+export function fetchConfig() {
+  return fetchJson('/config');
 }
 
 /** A token for a user in development mode: {token, user}. */
 export async function fetchDevToken(user) {
-  const { token, userId } = await fetchJson('/dev/token', {
-    method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ user }),
-  });
+  const { token, userId } = await post('/dev/token', { user });
   return { token, user: userId };
+}
+
+/** An invitation to a timer of one's own: {invitation, expiresAt}. */
+export function makeInvitation(token, timerId) {
+  return post('/invitations', { timerId }, token);
+}
+
+/** Makes the bearer of the token a member: {timerId, owner}. May be repeated. */
+export function acceptInvitation(token, invitation) {
+  return post('/invitations/accept', { invitation }, token);
+}
+
+function post(path, body, token) {
+  const headers = { 'Content-Type': 'application/json' };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  return fetchJson(path, { method: 'POST', headers, body: JSON.stringify(body) });
 }
 
 async function fetchJson(path, options) {

@@ -3,6 +3,7 @@
 const TOKEN = 'bubble.token';
 const USER = 'bubble.user';
 const DEVICE = 'bubble.device';
+const INVITATION = 'bubble.invitation';
 
 /** {token, user?} or null. `user` is only known for tokens of the development mode. */
 export function loadSession() {
@@ -32,9 +33,23 @@ sessionStorage.removeItem(DEVICE);
 addEventListener('pagehide', () => sessionStorage.setItem(DEVICE, deviceId));
 addEventListener('pageshow', () => sessionStorage.removeItem(DEVICE));
 
-/** What `/#user=alice` or `/#token=...` asks for. Taken out of the address bar at once: a token must not stay there. */
+/**
+ * What `/#user=alice`, `/#token=...` or `/#join=...` asks for. Taken out of the address bar at once: a token must not stay there.
+ * An invitation is kept until it is answered, since its reader may have to sign in first.
+ */
 export function takeHash() {
   const fields = new URLSearchParams(location.hash.slice(1));
-  if (fields.has('token') || fields.has('user')) history.replaceState(null, '', location.pathname + location.search);
-  return { token: fields.get('token'), user: fields.get('user') };
+  const [token, user, join] = ['token', 'user', 'join'].map((name) => fields.get(name));
+  if (token || user || join) history.replaceState(null, '', location.pathname + location.search);
+  if (join) sessionStorage.setItem(INVITATION, join);
+  return { token, user };
+}
+
+/** The invitation that is not answered yet, or null. */
+export function keptInvitation() {
+  return sessionStorage.getItem(INVITATION);
+}
+
+export function dropInvitation() {
+  sessionStorage.removeItem(INVITATION);
 }

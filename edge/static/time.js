@@ -24,7 +24,7 @@ export function parseDuration(text) {
 export function formatDuration(ms) {
   const hours = Math.floor(ms / HOUR);
   const minutes = Math.floor((ms % HOUR) / MINUTE);
-  const seconds = (ms % MINUTE) / SECOND;
+  const seconds = Math.round(ms % MINUTE) / SECOND;
   const parts = (hours ? `${hours}H` : '') + (minutes ? `${minutes}M` : '') + (seconds ? `${seconds}S` : '');
   return `PT${parts || '0S'}`;
 }
@@ -43,6 +43,11 @@ export function parseInstant(text) {
   const offset = /z/i.test(zone) ? 'Z' : `${zone[0]}${digits.slice(0, 2)}:${digits.slice(2)}`;
   const ms = Date.parse(`${date}T${minutes}${seconds}.${decimals.padEnd(3, '0').slice(0, 3)}${offset}`);
   return Number.isNaN(ms) ? null : ms;
+}
+
+/** Milliseconds since 1970 → an ISO date and time in UTC. */
+export function formatInstant(ms) {
+  return new Date(Math.round(ms)).toISOString();
 }
 
 /** Time left as a clock shows it: `0:09`, `12:00`, `1:02:03`, `2d 01:02:03`. Rounded up, so that 0:00 means over. */

@@ -15,12 +15,12 @@ export class View {
   #actions;
 
   /**
-   * actions: create({name, ms, run}) and those of Bubble (each resolves with whether it worked), retry(), logOut(),
-   * ranOut(timer).
+   * actions: create({name, ms, run}) and those of Bubble, retry(), logOut(), toggleAlarm(), ranOut(timer).
    */
   constructor(actions) {
     this.#actions = actions;
     part('log-out').addEventListener('click', () => actions.logOut());
+    part('alarm').addEventListener('click', () => actions.toggleAlarm());
     part('connection-retry').addEventListener('click', () => actions.retry());
     part('create').addEventListener('submit', (event) => this.#submit(event));
     part('create-presets').addEventListener('click', ({ target }) => this.#setMinutes(target.value));
@@ -61,11 +61,28 @@ export class View {
     if (document.title !== title) document.title = title;
   }
 
-  /** state: the connection's. */
-  showConnection(state) {
+  /** state: the connection's. waiting: how many changes are not sent yet. */
+  showConnection(state, waiting) {
     document.body.dataset.connection = state.name;
     setText(part('connection-text'), connectionText(state));
     part('connection-retry').hidden = state.name !== 'waiting';
+    const changes = waiting === 1 ? '1 change waits' : `${waiting} changes wait`;
+    setText(part('connection-queue'), waiting && state.name !== 'connected' ? `· ${changes}` : '');
+  }
+
+  /** error: milliseconds by which our idea of the server's time may be wrong. */
+  showClock(error) {
+    setText(part('clock-error'), `In step with the server to within ${Math.ceil(error)} ms.`);
+  }
+
+  showAlarm(isOn) {
+    part('alarm').ariaPressed = String(isOn);
+    part('alarm').title = isOn ? 'You are told when a bubble is done' : 'Tell me when a bubble is done';
+  }
+
+  /** Whether timers can be shared by link here. */
+  showLinks(possible) {
+    document.body.classList.toggle('no-links', !possible);
   }
 
   #add(timer) {
@@ -76,15 +93,20 @@ export class View {
 
   #remove(id, bubble) {
     this.#bubbles.delete(id);
+    const hadFocus = bubble.root.contains(document.activeElement);
+    const neighbour = bubble.root.nextElementSibling ?? bubble.root.previousElementSibling;
     bubble.pop();
+    // Whoever works by keyboard goes on beside what has gone, not at the top of the page.
+    if (hadFocus) (neighbour?.querySelector('button') ?? part('create-name')).focus();
   }
 
-  async #submit(event) {
+  #submit(event) {
     event.preventDefault();
     const ms = Math.round(part('create-minutes').valueAsNumber * 60) * 1000;
     const name = part('create-name').value.trim() || formatSpan(ms);
     const run = event.submitter?.value !== 'later';
-    if (await this.#actions.create({ name, ms, run })) part('create-name').value = '';
+    this.#actions.create({ name, ms, run });
+    part('create-name').value = '';
   }
 
   #setMinutes(value) {

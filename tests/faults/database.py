@@ -2,7 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -52,6 +53,14 @@ class SqliteDatabase:
         return int(timers) + int(
             self._rows("shares", "SELECT count(*) FROM shares WHERE pending_since_us IS NOT NULL")[0][0]
         )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody can write timers within."""
+        with closing(sqlite3.connect(self._directory / "timers.sqlite", isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("ROLLBACK")
 
     def close(self) -> None:
         pass

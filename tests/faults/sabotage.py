@@ -53,12 +53,30 @@ SABOTAGES = (
         f"{_MECHANISMS}a_state_whose_delivery_was_under_way_when_its_service_died_is_delivered",
     ),
     Sabotage(
+        "tell who is added only once",
+        (Edit("sharing_service/relay.py", "twice=bool(change.added)", "twice=False"),),
+        f"{_MECHANISMS}who_is_added_while_a_change_is_being_committed_is_shown_it",
+    ),
+    Sabotage(
+        "believe what was saved last for more than saving again",
+        (
+            Edit(
+                "timer_service/servicer.py",
+                "            if not all_change and timer_id in unconfirmed:\n",
+                "            if timer_id == '' and timer_id in unconfirmed:\n",
+            ),
+        ),
+        "tests/servicers/test_timer_servicer.py::test_a_base_version_is_compared_with_the_stored_one",
+        select="",
+    ),
+    Sabotage(
         "clear the marker before the delivery",
         (
             Edit(
                 "runtime/outbox.py",
-                "            items = await self._outbox.events(changes)\n",
-                "            await self._outbox.clear(changes)\n            items = await self._outbox.events(changes)\n",
+                "            items = await self._outbox.events([entry.change for entry in entries], settled=repeated)\n",
+                "            await self._outbox.clear([entry.change for entry in entries])\n"
+                "            items = await self._outbox.events([entry.change for entry in entries], settled=repeated)\n",
             ),
         ),
         f"{_MECHANISMS}a_state_whose_delivery_was_under_way_when_its_service_died_is_delivered",
@@ -112,8 +130,8 @@ SABOTAGES = (
     Sabotage(
         "one memory of operations for all devices",
         (
-            Edit("runtime/operations.py", "    counts: dict[int, int] = {operation.writer: 1}\n",
-                 "    return (*operations[1:], operation)\n    counts: dict[int, int] = {operation.writer: 1}\n"),
+            Edit("runtime/operations.py", "    writers = [each.writer for each in operations]\n",
+                 "    return (*operations[1:], operation)\n    writers = [each.writer for each in operations]\n"),
         ),
         f"{_MECHANISMS}a_command_whose_answer_was_lost_is_repeated_at_another_edge_and_happens_once",
         "sqlite and forty",

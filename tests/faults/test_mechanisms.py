@@ -9,8 +9,11 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
+from proto.common.v1 import common_pb2
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
+from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from tests.faults.conftest import SystemWith
+from tests.faults.database import SqliteDatabase
 from tests.faults.link import Link
 from tests.faults.system import System
 from tests.system.client import Client, eventually
@@ -100,6 +103,33 @@ async def test_what_is_committed_while_a_connection_is_being_registered_is_in_it
                 await _gets(tablet, tea, "new")
         finally:
             await tablet.__aexit__(None, None, None)
+
+
+async def test_who_is_added_while_a_change_is_being_committed_is_shown_it(system: System, unique: Unique) -> None:
+    """The audience of the change is known before the member is added, and the member reads the timer before the commit."""
+    if not isinstance(system.database, SqliteDatabase):
+        pytest.skip("only in SQLite can a commit be held up from outside")
+    ann, bob, tea = unique("ann"), unique("bob"), unique("tea")
+    (port,) = system.edge_ports()
+    async with Client(port, ann, "phone") as phone, Client(port, bob, "tablet") as member:
+        await phone.done(type="timer", action="update", timer={"id": tea, "name": "old", "remainingDuration": "PT1M"})
+        with system.database.locked():
+            await phone.send(type="timer", action="update", timer={"id": tea, "name": "new"}, messageId="w")
+            await asyncio.sleep(0.2)  # long enough to be authorized, short enough for the audience to be good still
+            await _share(system, ann, tea, bob)
+            shared = await member.expect(lambda m: m.get("type") == "share", RECOVERED_WITHIN)
+            assert shared["timer"]["name"] == "old"
+        await phone.expect(lambda m: m.get("messageId") == "w" and m["status"] == "processed", RECOVERED_WITHIN)
+        await _gets(member, tea, "new")
+
+
+async def _share(system: System, owner: str, timer_id: str, member: str) -> None:
+    """Adds a member directly, not behind the owner's own writes as an edge does."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{system.processes[system.running('sharing')[0]].port}") as channel:
+        item = sharing_pb2.ChangeItem(origin=common_pb2.Origin(user_id=owner), timer_id=timer_id, add_user_id=member)
+        stub = sharing_pb2_grpc.SharingServiceStub(channel)
+        (result,) = (await stub.Change(sharing_pb2.ChangeRequest(items=[item]), timeout=5)).results
+        assert result.WhichOneof("result") == "audience"
 
 
 async def test_the_late_end_of_an_old_connection_does_not_take_its_successor_away(

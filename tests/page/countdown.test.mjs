@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { ServerClock } from '../../edge/static/clock.js';
-import { fractionLeft, sinceFinished, stateOf, timeLeft } from '../../edge/static/countdown.js';
+import {
+  fractionLeft, nextToEnd, sinceFinished, stateOf, timeLeft, untilNextTick,
+} from '../../edge/static/countdown.js';
 
 const NOW = Date.UTC(2026, 10, 24, 8, 0, 0);
 const total = { totalDuration: 'PT10M' };
@@ -35,14 +36,17 @@ test('how long ago it ran out is known from endTime only', () => {
   assert.equal(sinceFinished({ remainingDuration: 'PT0S' }, NOW), null);
 });
 
-test('the server clock trusts the shortest round trip', () => {
-  const clock = new ServerClock(() => 1000);
-  assert.equal(clock.now(), 1000);
-  clock.sample(0, 400, 700);
-  assert.equal(clock.offset, 500);
-  clock.sample(500, 520, 1110);
-  clock.sample(600, 900, 2000);
-  assert.equal(clock.now(), 1600);
-  clock.reset();
-  assert.equal(clock.now(), 1000);
+test('the next tick comes when the first clock shows its next second, and soon enough for what drains', () => {
+  const endingIn = (ms) => ({ ...total, endTime: new Date(NOW + ms).toISOString() });
+  assert.equal(untilNextTick([], NOW), 250);
+  assert.equal(untilNextTick([total, paused, over], NOW), 250);
+  assert.equal(untilNextTick([endingIn(60_100), endingIn(30_170)], NOW), 100);
+  assert.equal(untilNextTick([endingIn(60_000)], NOW), 250);
+  assert.equal(untilNextTick([endingIn(20)], NOW), 20);
+});
+
+test('the one that runs out next is the one that runs and has the least left', () => {
+  assert.equal(nextToEnd([total, paused, over], NOW), undefined);
+  const sooner = { ...total, endTime: '2026-11-24T08:01:00Z' };
+  assert.equal(nextToEnd([running, sooner, over], NOW), sooner);
 });

@@ -27,6 +27,14 @@ test('who did it is told where it is known', () => {
   assert.equal(describeUpdate(change, NOW, 'bob'), '“Tea” was paused by bob.');
 });
 
+test('what one did oneself is no news, but who joined is', () => {
+  const change = { before: running, after: { ...paused, version: 9 } };
+  assert.equal(describeUpdate(change, NOW, 'alice', 'alice'), null);
+  assert.equal(describeUpdate({ before: undefined, after: ready }, NOW, 'alice', 'alice'), null);
+  const joined = { before: ready, after: { ...ready, sharedWith: ['bob', 'carol'] } };
+  assert.equal(describeUpdate(joined, NOW, 'alice', 'alice'), '“Tea” is now shared with carol.');
+});
+
 test('a state that comes twice is no news, and neither is one that a stop overtook', () => {
   assert.equal(describeUpdate({ before: running, after: running }, NOW), null);
   assert.equal(describeUpdate({ before: undefined, after: undefined }, NOW), null);

@@ -50,9 +50,9 @@ def restore(directory: Path) -> None:
     shutil.rmtree(directory / "data")
     shutil.copytree(directory / "backup", directory / "data")
     assert len(AFTER_A_RESTORE) == 2
-    for name, statement in zip(("timers.sqlite", "shares.sqlite"), AFTER_A_RESTORE, strict=True):
+    for name, script in zip(("timers.sqlite", "shares.sqlite"), AFTER_A_RESTORE, strict=True):
         with contextlib.closing(sqlite3.connect(directory / "data" / name)) as connection, connection:
-            connection.execute(statement)
+            connection.executescript(script)
 
 
 async def create_and_share(alice: Client, bob: str, prefix: str) -> None:
@@ -125,6 +125,5 @@ async def test_a_backup_taken_while_people_write_is_a_system_again(
 
 
 @pytest.mark.parametrize("text", AFTER_A_RESTORE)
-def test_what_is_run_after_a_restore_is_one_statement(text: str) -> None:
+def test_what_is_run_after_a_restore_is_whole(text: str) -> None:
     assert sqlite3.complete_statement(text)
-    assert text.count(";") == 1

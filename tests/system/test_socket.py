@@ -235,7 +235,10 @@ async def test_the_page_and_health_are_served_with_a_strict_policy(cluster: Clus
     async with aiohttp.ClientSession() as http:
         async with http.get(f"{base}/") as page:
             assert page.status == 200
-            assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+            policy = page.headers["Content-Security-Policy"]
+            assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+            assert "unsafe" not in policy
+            assert "*" not in policy
             assert "<title>" in await page.text()
         async with http.get(f"{base}/static/app.js") as script:
             assert script.status == 200
@@ -243,7 +246,7 @@ async def test_the_page_and_health_are_served_with_a_strict_policy(cluster: Clus
             async with http.get(base + path) as response:
                 assert response.status == status
         async with http.get(f"{base}/config") as config:
-            assert await config.json() == {"dev": False}
+            assert await config.json() == {"dev": False, "invitations": True}
 
 
 async def test_the_rate_of_messages_is_limited_and_abuse_ends_the_connection(

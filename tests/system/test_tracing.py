@@ -21,7 +21,6 @@ TYPES = {kind.name: kind for kind in semconv.SPANS}
 WRITE = [
     Edge("edge", "ws.receive", None),
     Edge("timer", "timer.write", "ws.receive"),
-    Edge("timer", "store.load", "timer.write"),
     Edge("sharing", "sharing.authorize", "timer.write"),
     Edge("sharing", "store.load", "sharing.authorize"),
     Edge("timer", "store.save", "timer.write"),
@@ -31,7 +30,8 @@ DELIVERY = [
     Edge("edge", "ws.send", "connection.deliver"),
 ]
 UPDATE = [*WRITE, Edge("timer", "outbox.deliver", "timer.write"), *DELIVERY]
-CREATE = [*UPDATE, Edge("sharing", "store.save", "sharing.authorize")]
+# Only what the service does not remember is read.
+CREATE = [*UPDATE, Edge("timer", "store.load", "timer.write"), Edge("sharing", "store.save", "sharing.authorize")]
 TO_ONE = Edge("edge", "ws.deliver", "ws.send")
 TO_ONE_LOADED = [Edge("edge", "ws.load", "ws.send"), Edge("edge", "ws.deliver", "ws.load")]
 SHARE = [
@@ -396,7 +396,6 @@ def _gap(spans: list[Span], links: set[tuple[str, str, str]]) -> str:
 
     steps = [
         ("timer.write", "ws.receive"),
-        ("store.load", "timer.write"),
         ("sharing.authorize", "timer.write"),
         ("store.load", "sharing.authorize"),
         ("store.save", "timer.write"),

@@ -198,3 +198,43 @@ def test_an_impossible_user_is_refused(user: str) -> None:
 def test_a_claimed_timer_has_an_owner_no_members_and_nothing_to_tell() -> None:
     share = claim("tea", "alice", NOW)
     assert (share.owner, share.members, share.version, share.pending_since_us) == ("alice", (), NOW, 0)
+
+
+# --- invitations ----------------------------------------------------------------------------------------------------------
+
+
+def by_invitation(user: str, version: int) -> Change:
+    return msgspec.structs.replace(change(user, add=True), invited_at_version=version)
+
+
+def test_an_invitation_is_good_for_everybody_who_has_it() -> None:
+    invited_at = tea().version
+    share = after(tea(), by_invitation("bob", invited_at), by_invitation("carol", invited_at))
+    assert share.members == ("bob", "carol")
+
+
+def test_whoever_is_removed_does_not_come_back_by_the_same_invitation_and_nobody_else_comes_by_it() -> None:
+    invited_at = tea().version
+    share = after(tea(), by_invitation("bob", invited_at), change("bob", add=False))
+    for user in ("bob", "carol"):
+        with pytest.raises(PermissionDenied):
+            apply(share, by_invitation(user, invited_at), NOW, max_members=0)
+    assert after(share, by_invitation("bob", share.version)).members == ("bob",)
+
+
+def test_whoever_leaves_by_itself_ends_no_invitation() -> None:
+    invited_at = tea().version
+    share = after(tea(), by_invitation("bob", invited_at), change("bob", add=False, by="bob"))
+    assert after(share, by_invitation("bob", invited_at)).members == ("bob",)
+
+
+def test_a_member_who_follows_an_old_invitation_again_stays_a_member() -> None:
+    share = after(tea("bob", "carol"), change("carol", add=False))
+    assert apply(share, by_invitation("bob", 1), NOW, max_members=0) is share
+
+
+def test_an_invitation_made_by_somebody_who_is_not_the_owner_is_worth_nothing() -> None:
+    share = tea("bob")
+    forged = msgspec.structs.replace(change("carol", add=True, by="bob"), invited_at_version=share.version)
+    with pytest.raises(PermissionDenied):
+        apply(share, forged, NOW, max_members=0)

@@ -78,6 +78,11 @@ class ConnectionServiceStub:
                 request_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.DeliverRequest.SerializeToString,
                 response_deserializer=proto_dot_connection_dot_v1_dot_connection__pb2.DeliverResponse.FromString,
                 _registered_method=True)
+        self.DeliverStream = channel.stream_stream(
+                '/bubble.connection.v1.ConnectionService/DeliverStream',
+                request_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.DeliverRequest.SerializeToString,
+                response_deserializer=proto_dot_connection_dot_v1_dot_connection__pb2.DeliverResponse.FromString,
+                _registered_method=True)
         self.Attach = channel.stream_stream(
                 '/bubble.connection.v1.ConnectionService/Attach',
                 request_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.AttachRequest.SerializeToString,
@@ -157,6 +162,14 @@ class ConnectionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeliverStream(self, request_iterator, context):
+        """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Deliver`
+        would end with ends the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Attach(self, request_iterator, context):
         """The stream between one edge and one replica, for as long as both live. The edge says who it is and lists all its
         connections (`hello`, in parts), then every one that opens or closes; the replica confirms what it has taken in,
@@ -207,6 +220,11 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
             ),
             'Deliver': grpc.unary_unary_rpc_method_handler(
                     servicer.Deliver,
+                    request_deserializer=proto_dot_connection_dot_v1_dot_connection__pb2.DeliverRequest.FromString,
+                    response_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.DeliverResponse.SerializeToString,
+            ),
+            'DeliverStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.DeliverStream,
                     request_deserializer=proto_dot_connection_dot_v1_dot_connection__pb2.DeliverRequest.FromString,
                     response_serializer=proto_dot_connection_dot_v1_dot_connection__pb2.DeliverResponse.SerializeToString,
             ),
@@ -434,6 +452,33 @@ class ConnectionService:
             request,
             target,
             '/bubble.connection.v1.ConnectionService/Deliver',
+            proto_dot_connection_dot_v1_dot_connection__pb2.DeliverRequest.SerializeToString,
+            proto_dot_connection_dot_v1_dot_connection__pb2.DeliverResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeliverStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/bubble.connection.v1.ConnectionService/DeliverStream',
             proto_dot_connection_dot_v1_dot_connection__pb2.DeliverRequest.SerializeToString,
             proto_dot_connection_dot_v1_dot_connection__pb2.DeliverResponse.FromString,
             options,

@@ -66,6 +66,10 @@ class ConnectionServiceStub:
     told by push: `DELIVERED` says, too, that the pushes are kept durably and will be sent, whatever that takes (where push is
     set up). A push is for one timer, user and token; repeating the event makes no second one.
     """
+    DeliverStream: _grpc.StreamStreamMultiCallable[_connection_pb2.DeliverRequest, _connection_pb2.DeliverResponse]
+    """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Deliver`
+    would end with ends the stream.
+    """
     Attach: _grpc.StreamStreamMultiCallable[_connection_pb2.AttachRequest, _connection_pb2.AttachResponse]
     """The stream between one edge and one replica, for as long as both live. The edge says who it is and lists all its
     connections (`hello`, in parts), then every one that opens or closes; the replica confirms what it has taken in,
@@ -110,6 +114,10 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     between items: versions give it. Users who were added to an audience, have no connection and have brought a push token are
     told by push: `DELIVERED` says, too, that the pushes are kept durably and will be sent, whatever that takes (where push is
     set up). A push is for one timer, user and token; repeating the event makes no second one.
+    """
+    DeliverStream: _aio.StreamStreamMultiCallable[_connection_pb2.DeliverRequest, _connection_pb2.DeliverResponse]  # type: ignore[assignment]
+    """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Deliver`
+    would end with ends the stream.
     """
     Attach: _aio.StreamStreamMultiCallable[_connection_pb2.AttachRequest, _connection_pb2.AttachResponse]  # type: ignore[assignment]
     """The stream between one edge and one replica, for as long as both live. The edge says who it is and lists all its
@@ -200,6 +208,16 @@ class ConnectionServiceServicer(metaclass=_abc_1.ABCMeta):
         between items: versions give it. Users who were added to an audience, have no connection and have brought a push token are
         told by push: `DELIVERED` says, too, that the pushes are kept durably and will be sent, whatever that takes (where push is
         set up). A push is for one timer, user and token; repeating the event makes no second one.
+        """
+
+    @_abc_1.abstractmethod
+    def DeliverStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_connection_pb2.DeliverRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_connection_pb2.DeliverResponse], _abc.AsyncIterator[_connection_pb2.DeliverResponse]]:
+        """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Deliver`
+        would end with ends the stream.
         """
 
     @_abc_1.abstractmethod

@@ -219,6 +219,7 @@ class ChangeItem(_message.Message):
     REMOVE_USER_ID_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     OPERATION_ID_FIELD_NUMBER: _builtins.int
+    INVITED_AT_VERSION_FIELD_NUMBER: _builtins.int
     TIMER_NAME_FIELD_NUMBER: _builtins.int
     timer_id: _builtins.str
     """The timer."""
@@ -230,6 +231,10 @@ class ChangeItem(_message.Message):
     """The W3C trace context; its sampled flag says whether it is recorded. May be empty."""
     operation_id: _builtins.str
     """Names this change for repeats, at most 64 characters; empty: never taken for a repeat."""
+    invited_at_version: _builtins.int
+    """For an addition by invitation: the audience's version when the owner made it. It is refused (PERMISSION_DENIED) when the
+    owner has removed somebody since. 0: not by invitation.
+    """
     timer_name: _builtins.str
     """What the timer is called now, at most 256 characters; may be empty. This service does not know, and who is told of a share
     by push can't look.
@@ -247,11 +252,12 @@ class ChangeItem(_message.Message):
         remove_user_id: _builtins.str = ...,
         traceparent: _builtins.str = ...,
         operation_id: _builtins.str = ...,
+        invited_at_version: _builtins.int = ...,
         timer_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["add_user_id", b"add_user_id", "change", b"change", "origin", b"origin", "remove_user_id", b"remove_user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_user_id", b"add_user_id", "change", b"change", "operation_id", b"operation_id", "origin", b"origin", "remove_user_id", b"remove_user_id", "timer_id", b"timer_id", "timer_name", b"timer_name", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_user_id", b"add_user_id", "change", b"change", "invited_at_version", b"invited_at_version", "operation_id", b"operation_id", "origin", b"origin", "remove_user_id", b"remove_user_id", "timer_id", b"timer_id", "timer_name", b"timer_name", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["add_user_id", "remove_user_id"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015

@@ -43,6 +43,11 @@ class SharingServiceStub:
                 request_serializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeRequest.SerializeToString,
                 response_deserializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeResponse.FromString,
                 _registered_method=True)
+        self.AuthorizeStream = channel.stream_stream(
+                '/bubble.sharing.v1.SharingService/AuthorizeStream',
+                request_serializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeRequest.SerializeToString,
+                response_deserializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeResponse.FromString,
+                _registered_method=True)
         self.GetAudience = channel.unary_unary(
                 '/bubble.sharing.v1.SharingService/GetAudience',
                 request_serializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.GetAudienceRequest.SerializeToString,
@@ -75,6 +80,14 @@ class SharingServiceServicer:
     def Authorize(self, request, context):
         """Tells a user's role for timers and who their audience is. With `claim`, an id that nobody owns becomes the user's
         (durably, before the answer; of two who claim at once, one gets it and both learn who). Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AuthorizeStream(self, request_iterator, context):
+        """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Authorize`
+        would end with ends the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,6 +131,11 @@ def add_SharingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Authorize': grpc.unary_unary_rpc_method_handler(
                     servicer.Authorize,
+                    request_deserializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeRequest.FromString,
+                    response_serializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeResponse.SerializeToString,
+            ),
+            'AuthorizeStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.AuthorizeStream,
                     request_deserializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeRequest.FromString,
                     response_serializer=proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeResponse.SerializeToString,
             ),
@@ -171,6 +189,33 @@ class SharingService:
             request,
             target,
             '/bubble.sharing.v1.SharingService/Authorize',
+            proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeRequest.SerializeToString,
+            proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuthorizeStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/bubble.sharing.v1.SharingService/AuthorizeStream',
             proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeRequest.SerializeToString,
             proto_dot_sharing_dot_v1_dot_sharing__pb2.AuthorizeResponse.FromString,
             options,

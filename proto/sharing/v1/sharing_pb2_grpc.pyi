@@ -41,6 +41,10 @@ class SharingServiceStub:
     """Tells a user's role for timers and who their audience is. With `claim`, an id that nobody owns becomes the user's
     (durably, before the answer; of two who claim at once, one gets it and both learn who). Idempotent.
     """
+    AuthorizeStream: _grpc.StreamStreamMultiCallable[_sharing_pb2.AuthorizeRequest, _sharing_pb2.AuthorizeResponse]
+    """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Authorize`
+    would end with ends the stream.
+    """
     GetAudience: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.GetAudienceRequest, _sharing_pb2.GetAudienceResponse]
     """Tells the audiences of timers. Idempotent. An id that nobody owns has an audience without an owner."""
     Change: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ChangeRequest, _sharing_pb2.ChangeResponse]
@@ -69,6 +73,10 @@ class SharingServiceAsyncStub(SharingServiceStub):
     Authorize: _aio.UnaryUnaryMultiCallable[_sharing_pb2.AuthorizeRequest, _sharing_pb2.AuthorizeResponse]  # type: ignore[assignment]
     """Tells a user's role for timers and who their audience is. With `claim`, an id that nobody owns becomes the user's
     (durably, before the answer; of two who claim at once, one gets it and both learn who). Idempotent.
+    """
+    AuthorizeStream: _aio.StreamStreamMultiCallable[_sharing_pb2.AuthorizeRequest, _sharing_pb2.AuthorizeResponse]  # type: ignore[assignment]
+    """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Authorize`
+    would end with ends the stream.
     """
     GetAudience: _aio.UnaryUnaryMultiCallable[_sharing_pb2.GetAudienceRequest, _sharing_pb2.GetAudienceResponse]  # type: ignore[assignment]
     """Tells the audiences of timers. Idempotent. An id that nobody owns has an audience without an owner."""
@@ -101,6 +109,16 @@ class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_sharing_pb2.AuthorizeResponse, _abc.Awaitable[_sharing_pb2.AuthorizeResponse]]:
         """Tells a user's role for timers and who their audience is. With `claim`, an id that nobody owns becomes the user's
         (durably, before the answer; of two who claim at once, one gets it and both learn who). Idempotent.
+        """
+
+    @_abc_1.abstractmethod
+    def AuthorizeStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_sharing_pb2.AuthorizeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_sharing_pb2.AuthorizeResponse], _abc.AsyncIterator[_sharing_pb2.AuthorizeResponse]]:
+        """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Authorize`
+        would end with ends the stream.
         """
 
     @_abc_1.abstractmethod

@@ -49,6 +49,10 @@ class TimerServiceStub:
     for a timer that does not exist); CONFLICT (another version than `base_version`, or a write right after a stop; the
     current state comes with it); LIMIT_REACHED (too many timers of this owner).
     """
+    WriteStream: _grpc.StreamStreamMultiCallable[_timer_pb2.WriteRequest, _timer_pb2.WriteResponse]
+    """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Write` would
+    end with ends the stream. For callers with many batches, whom it costs half.
+    """
     Get: _grpc.UnaryUnaryMultiCallable[_timer_pb2.GetRequest, _timer_pb2.GetResponse]
     """Reads timers with their audience. Idempotent. Errors of an item: NOT_FOUND, PERMISSION_DENIED (when `user_id` is
     given and is neither owner nor member).
@@ -76,6 +80,10 @@ class TimerServiceAsyncStub(TimerServiceStub):
     Errors of an item: INVALID_ARGUMENT; PERMISSION_DENIED (neither owner nor member); NOT_FOUND (an intent or a stop
     for a timer that does not exist); CONFLICT (another version than `base_version`, or a write right after a stop; the
     current state comes with it); LIMIT_REACHED (too many timers of this owner).
+    """
+    WriteStream: _aio.StreamStreamMultiCallable[_timer_pb2.WriteRequest, _timer_pb2.WriteResponse]  # type: ignore[assignment]
+    """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Write` would
+    end with ends the stream. For callers with many batches, whom it costs half.
     """
     Get: _aio.UnaryUnaryMultiCallable[_timer_pb2.GetRequest, _timer_pb2.GetResponse]  # type: ignore[assignment]
     """Reads timers with their audience. Idempotent. Errors of an item: NOT_FOUND, PERMISSION_DENIED (when `user_id` is
@@ -107,6 +115,16 @@ class TimerServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors of an item: INVALID_ARGUMENT; PERMISSION_DENIED (neither owner nor member); NOT_FOUND (an intent or a stop
         for a timer that does not exist); CONFLICT (another version than `base_version`, or a write right after a stop; the
         current state comes with it); LIMIT_REACHED (too many timers of this owner).
+        """
+
+    @_abc_1.abstractmethod
+    def WriteStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_timer_pb2.WriteRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_timer_pb2.WriteResponse], _abc.AsyncIterator[_timer_pb2.WriteResponse]]:
+        """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Write` would
+        end with ends the stream. For callers with many batches, whom it costs half.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,81 @@
+"""A browser for the tests of the page: Debian's Chromium, one at a time, with a running system behind the pages."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import resources
+from typing import Any, TypeAlias
+
+import pytest
+from playwright.async_api import Browser, async_playwright, expect
+
+from tests.page.screens import Screen
+from tests.system.cluster import Cluster
+
+People: TypeAlias = Callable[..., Awaitable[Screen]]
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+
+expect.set_options(timeout=10_000)
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Chromium, without a window. It is the machine's own; nothing is downloaded."""
+    if CHROMIUM is None:
+        pytest.skip("browser tests need Chromium (Debian's package `chromium`, or its path in CHROMIUM)")
+    async with async_playwright() as playwright:
+        # Without a graphics card, imitating one costs a quarter of the time.
+        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--disable-gpu"])
+        yield running
+        await running.close()
+
+
+@pytest.fixture(scope="session")
+async def page_cluster(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    """A system in development mode."""
+    running = Cluster(tmp_path_factory.mktemp("page"), {"BUBBLE_DEV": "1", "BUBBLE_DRAIN_SECONDS": "1"})
+    try:
+        await running.start()
+        yield running
+    finally:
+        await running.stop()
+    assert running.crashes() == []
+
+
+@pytest.fixture
+async def open_screen(
+    browser: Browser, page_cluster: Cluster, unique: Callable[[str], str]
+) -> AsyncIterator[Callable[..., Awaitable[Screen]]]:
+    """Opens screens of people whom no other test knows. However a test ends, the pages must have kept to their policy, asked
+    no other host for anything, and thrown nothing.
+    """
+    base = f"http://127.0.0.1:{page_cluster.edge_port}"
+    screens: list[Screen] = []
+
+    async def make(user: str, **options: Any) -> Screen:
+        screens.append(await Screen.open(browser, base, unique(user), **options))
+        return screens[-1]
+
+    yield make
+    for screen in screens:
+        await screen.context.close()
+    host = base.removeprefix("http://")
+    assert [fault for screen in screens for fault in screen.faults] == []
+    assert [url for screen in screens for url in screen.requested if url.split("/")[2] != host] == []
+
+
+@pytest.fixture
+def person(open_screen: People) -> People:
+    """Opens the page and signs somebody in."""
+
+    async def enter(user: str, **options: Any) -> Screen:
+        return await (await open_screen(user, **options)).sign_in()
+
+    return enter
+
+
+@pytest.fixture
+def axe() -> str:
+    """The source of axe-core, which judges how accessible a page is."""
+    return resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()

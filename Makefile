@@ -8,7 +8,7 @@ PYTEST_ARGS ?= -n 3 --dist loadgroup
 FAULT_ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load screenshots clean
+.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load screenshots clean android bench
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -21,6 +21,9 @@ doctor: $(VENV)/runtime ## What runs, how it is, and what is wrong
 
 test: $(VENV)/dev ## All tests (those for MongoDB when MONGODB_URI is set); PYTEST_ARGS="-k name" for some
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+android: $(VENV)/dev ## The example client for Android: its own tests, and on the real system (needs a JDK and Maven)
+	$(BIN)/python -m pytest tests/android tests/docs/test_android.py
 
 test-faults: $(VENV)/dev ## The fault tests in full: FAULT_ROUNDS=50 rounds on each store, which takes some 10 minutes each
 	FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/python -m pytest -s tests/faults/test_faults.py
@@ -55,6 +58,9 @@ load: $(VENV)/dev ## Load a running system (make run, with BUBBLE_MESSAGES_PER_S
 screenshots: $(VENV)/dev ## Take the pictures of the page in docs/ anew (needs Chromium)
 	$(BIN)/python -m bench.screenshots
 
+bench: $(VENV)/dev ## Ours and its peers side by side, into docs/performance.md (15 minutes); SCENARIOS="name ..." for some
+	$(BIN)/python -m bench $(SCENARIOS) $(BENCH_ARGS)
+
 lock: $(VENV)/dev ## Pin the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" -o requirements/runtime.lock
@@ -62,7 +68,7 @@ lock: $(VENV)/dev ## Pin the dependencies of pyproject.toml anew
 		--no-emit-index-url --custom-compile-command "make lock" -o requirements/dev.lock
 
 clean: ## Remove everything that was made here, the data excepted
-	rm -rf $(VENV) node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .peers node_modules examples/android/target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from bench.processes import cpu_seconds, resident_bytes
+
 SECRET = "a secret for measurements, of more than 32 bytes"  # noqa: S105  # of a system that lives for a minute
 _START_WITHIN = 30.0
 _STOP_WITHIN = 30.0
-_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _SERVICES = {"connection": "connection_service", "sharing": "sharing_service", "timer": "timer_service"}
 
 
@@ -36,6 +37,11 @@ class Process:
         self._environment = environment
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process, which has been started."""
+        return self._started.pid
 
     @property
     def url(self) -> str:
@@ -98,8 +104,7 @@ class Process:
 
     def usage(self) -> Usage:
         """See `Usage`. Linux only."""
-        stat = Path(f"/proc/{self._started.pid}/stat").read_text().rpartition(")")[2].split()
-        return Usage((int(stat[11]) + int(stat[12])) / _CLOCK_TICKS, int(stat[21]) * os.sysconf("SC_PAGE_SIZE"))
+        return Usage(cpu_seconds(self.pid), resident_bytes(self.pid))
 
 
 class System:

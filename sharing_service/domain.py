@@ -62,8 +62,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin
     operation_id: str = ""
     traceparent: str = ""
-    timer_name: str = ""
     invited_at_version: int = 0
+    timer_name: str = ""
 
 
 def validate(change: Change) -> None:

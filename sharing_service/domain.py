@@ -146,7 +146,7 @@ def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Sha
         origin=change.origin,
         operations=remembered,
         traceparent=change.traceparent,
-        timer_name=change.timer_name if change.add else share.timer_name,
+        timer_name=change.timer_name or share.timer_name,
         pending_since_us=share.pending_since_us or now_us,
     )
 

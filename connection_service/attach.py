@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import grpc
 
@@ -53,8 +53,8 @@ class EdgeStream:
         """Whether the registry has every connection this edge may have shown anything to."""
         return time.monotonic() < self._trusted_until
 
-    def send(self, deliveries: Sequence[connection_pb2.Delivery]) -> Acknowledgement | None:
-        """Sends a batch. The future is True when the edge has taken it over, False when the stream ended before.
+    def send(self, response: connection_pb2.AttachResponse) -> Acknowledgement | None:
+        """Sends a batch, and numbers it. The future is True when the edge has taken it over, False when the stream ended before.
 
         None: not sent, because the edge is slow. Of a slow edge nothing more is asked before it has caught up.
         """
@@ -63,11 +63,8 @@ class EdgeStream:
         self._sequence += 1
         acknowledgement: Acknowledgement = asyncio.get_running_loop().create_future()
         self._unacknowledged[self._sequence] = (acknowledgement, time.monotonic())
-        self._outgoing.put_nowait(
-            connection_pb2.AttachResponse(
-                batch=connection_pb2.DeliveryBatch(sequence=self._sequence, deliveries=deliveries)
-            )
-        )
+        response.batch.sequence = self._sequence
+        self._outgoing.put_nowait(response)
         return acknowledgement
 
     def suspect(self) -> None:

@@ -254,7 +254,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 spans[index].set({semconv.ABSENT_EDGES: absent})
         unroutable = frozenset(pending)
         # No await from there to the end of routing: what was absent then is absent now, and the rest is in the registry.
-        by_edge: dict[str, list[connection_pb2.Delivery]] = defaultdict(list)
+        by_edge: dict[str, connection_pb2.AttachResponse] = defaultdict(connection_pb2.AttachResponse)
         items_of_edge: dict[str, list[int]] = defaultdict(list)
         for index, item in enumerate(items):
             origin = item.event.origin
@@ -268,12 +268,13 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 connections = sum(map(len, routes.values()))
                 spans[index].set({semconv.EDGES: list(routes), semconv.CONNECTIONS: connections})
             for edge_id, connection_ids in routes.items():
-                by_edge[edge_id].append(connection_pb2.Delivery(event=item.event, connection_ids=connection_ids))
+                # In place: a message that is given to another one is copied.
+                by_edge[edge_id].batch.deliveries.add(event=item.event, connection_ids=connection_ids)
                 items_of_edge[edge_id].append(index)
         invitations, removals = to_be_pushed(items, unroutable, self.registry.is_connected, now_us())
         waiting = {}
-        for edge_id, deliveries in by_edge.items():
-            acknowledgement = self._streams[edge_id].send(deliveries)
+        for edge_id, response in by_edge.items():
+            acknowledgement = self._streams[edge_id].send(response)
             if acknowledgement is not None:
                 waiting[self._streams[edge_id]] = acknowledgement
         taken_over = {stream.edge_id for stream in await await_acknowledgements(waiting)}

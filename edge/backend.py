@@ -8,7 +8,7 @@ from typing import Any
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
-from runtime.batcher import Batcher
+from runtime.batcher import Batcher, Place
 from runtime.grpc_client import CALL_DEADLINE
 
 _CLOSE_PATIENCE = 2.0  # seconds; what is unanswered then is so for clients, too, and they repeat it
@@ -52,13 +52,13 @@ class Backend:
             self._unregister_devices, name="connections", metric="connection.unregister_device", sheds=True
         )
 
-    def admit_write(self, timer_id: str) -> None:
-        """Raises Overloaded when a command on this timer would be refused now."""
-        self._writes.admit(timer_id)
+    def admit_write(self, timer_id: str) -> Place:
+        """The place of a command on this timer, for `write` in the same turn of the loop. Raises Overloaded when there is none."""
+        return self._writes.admit(timer_id)
 
-    def write(self, item: timer_pb2.WriteItem) -> asyncio.Future[timer_pb2.WriteResult]:
-        """One command on a timer."""
-        return self._writes.submit(item, item.timer_id)
+    def write(self, item: timer_pb2.WriteItem, place: Place | None = None) -> asyncio.Future[timer_pb2.WriteResult]:
+        """One command on a timer. Raises Overloaded, unless it has a place."""
+        return self._writes.submit(item, item.timer_id, place)
 
     def get(self, timer_id: str, user_id: str = "") -> asyncio.Future[timer_pb2.GetResult]:
         """A timer and its audience as they are now. Without a user, nobody's right to see it is checked."""

@@ -167,11 +167,14 @@ class Conversation:
         item = request.item
         reply = self._begin(request, item.timer_id)
         try:
-            self._hub.backend.admit_write(item.timer_id)  # first: under overload, refusing must be cheap
+            place = self._hub.backend.admit_write(item.timer_id)  # first: under overload, refusing must be cheap
             item.operation_id = self._operation_id(request.message_id, item)  # of the item as the client sent it
-            item.origin.CopyFrom(self._origin())
+            session = self._session
+            origin = item.origin
+            origin.user_id, origin.device_id = session.user_id, session.device_id
+            origin.connection_id = session.connection_id
             item.traceparent = reply.traceparent
-            future = self._hub.backend.write(item)
+            future = self._hub.backend.write(item, place)
         except Exception as error:
             self._fail(reply, error, item.timer_id)
             return

@@ -6,6 +6,10 @@ import msgspec
 
 from proto.timer.v1 import timer_pb2
 
+_KINDS = {
+    command.name: f"timer.{command.name}" for command in timer_pb2.WriteItem.DESCRIPTOR.oneofs_by_name["command"].fields
+}
+
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
     """A command on a timer. The session adds who it comes from."""
@@ -19,7 +23,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kind(self) -> str:
         """What is asked for, as metrics and traces name it."""
-        return f"timer.{self.item.WhichOneof('command')}"
+        return _KINDS[self.item.WhichOneof("command") or ""]
 
 
 class SharedWrite(Write, frozen=True, kw_only=True):

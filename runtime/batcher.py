@@ -38,6 +38,9 @@ CALL = Histogram(
     buckets=LATENCIES,
 )
 
+Place = tuple[int, float]
+"""Of an item in a batcher: its lane, and when it came."""
+
 Send = Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]
 
 
@@ -85,13 +88,13 @@ class Batcher(Generic[Item, Result]):
         self._sizes, self._waits = BATCH.labels(label), WAIT.labels(label)
         self._ok, self._failed = CALL.labels(label, "ok"), CALL.labels(label, "failed")
 
-    def submit(self, item: Item, key: str) -> asyncio.Future[Result]:
+    def submit(self, item: Item, key: str, place: Place | None = None) -> asyncio.Future[Result]:
         """Queues one item; the future gets its result.
 
-        Items with equal keys are sent in the order of submission. Cancelling the future does not take the item back.
-        Raises Overloaded, as `admit` does: then nothing was queued.
+        Items with equal keys are sent in the order of submission. Cancelling the future does not take the item back. `place`: what
+        `admit` gave for this key in this turn of the loop. Without one, raises Overloaded as that does: then nothing was queued.
         """
-        lane, now = self.admit(key)
+        lane, now = place or self.admit(key)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queues[lane].append((item, future, now))
         self._waiting += 1
@@ -104,7 +107,7 @@ class Batcher(Generic[Item, Result]):
             )
         return future
 
-    def admit(self, key: str) -> tuple[int, float]:
+    def admit(self, key: str) -> Place:
         """Where and when an item with this key would be queued now: for those who want to know before they make the item.
 
         Raises Overloaded when the queue is full, when the item would come too late, or when the batcher is closed.

@@ -7,6 +7,7 @@ months have no fixed length and are refused. Accepted dates are those of `java.t
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _DURATION = re.compile(
     r"([+-])?P(?=[0-9T+-])"
@@ -28,6 +29,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _SECOND_US = 1_000_000
 
 
+@lru_cache(4_096)  # people use few of them
 def parse_duration(text: str) -> int:
     """Microseconds (digits below them are dropped). Raises ValueError when the text is no duration."""
     match = _DURATION.fullmatch(text)

@@ -28,19 +28,24 @@ class Origin(msgspec.Struct, frozen=True):
     connection_id: str = ""
 
 
-class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Who owns a timer and who may see it, as it is stored.
-
-    `timer_name` is what the timer was called when a member was added last, as far as whoever asked for it knew.
-    `added` and `removed` are users whose change is still to be delivered, `pending_since_us` (microseconds since 1970) the
-    outbox marker that says so. `version` rises with every change of the audience; `closed_version` is the version in which the
-    owner last removed somebody, 0 = never: invitations that were made before that are no longer good.
-    """
+class Audience(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who owns a timer and who may see it. `version` rises with every change of the audience."""
 
     timer_id: str
     owner: str
     members: tuple[str, ...] = ()
     version: int = 0
+
+
+class Share(Audience, frozen=True, kw_only=True, omit_defaults=True):
+    """The same with all that is stored.
+
+    `timer_name` is what the timer was called when a member was added last, as far as whoever asked for it knew.
+    `added` and `removed` are users whose change is still to be delivered, `pending_since_us` (microseconds since 1970) the
+    outbox marker that says so. `closed_version` is the version in which the
+    owner last removed somebody, 0 = never: invitations that were made before that are no longer good.
+    """
+
     closed_version: int = 0
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -87,11 +92,11 @@ def claim(timer_id: str, user_id: str, now_us: int) -> Share:
     return Share(timer_id=timer_id, owner=user_id, version=now_us)
 
 
-def role(share: Share, user_id: str) -> Role:
-    """What a user is to the timer of this share."""
-    if user_id == share.owner:
+def role(audience: Audience, user_id: str) -> Role:
+    """What a user is to the timer of this audience."""
+    if user_id == audience.owner:
         return Role.OWNER
-    return Role.MEMBER if user_id in share.members else Role.STRANGER
+    return Role.MEMBER if user_id in audience.members else Role.STRANGER
 
 
 def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Share:
@@ -141,7 +146,7 @@ def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Sha
         origin=change.origin,
         operations=remembered,
         traceparent=change.traceparent,
-        timer_name=change.timer_name if change.add else share.timer_name,
+        timer_name=change.timer_name or share.timer_name,
         pending_since_us=share.pending_since_us or now_us,
     )
 

@@ -7,7 +7,7 @@ from proto.connection.v1 import connection_pb2
 from proto.event.v1 import event_pb2
 from runtime.event_id import event_id
 from runtime.outbox import Marked
-from sharing_service.domain import Share
+from sharing_service.domain import Audience, Share
 from sharing_service.store.contract import ShareStore
 
 
@@ -32,9 +32,18 @@ class ShareOutbox:
         await self._store.clear_pending(changes)
 
 
-def audience(share: Share) -> event_pb2.Audience:
+def audience(share: Audience) -> event_pb2.Audience:
     """Who may see the timer, as it travels."""
-    return event_pb2.Audience(owner_id=share.owner, member_ids=share.members, version=share.version)
+    message = event_pb2.Audience()
+    fill(message, share)
+    return message
+
+
+def fill(message: event_pb2.Audience, share: Audience) -> None:
+    """Makes an empty message an audience. In place, since a message that is given to another one is copied."""
+    message.owner_id = share.owner
+    message.member_ids.extend(share.members)
+    message.version = share.version
 
 
 def _item(share: Share, *, settled: bool) -> connection_pb2.DeliverItem:

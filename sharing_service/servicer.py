@@ -25,7 +25,7 @@ from runtime.telemetry import Telemetry, is_sampled
 from runtime.text import check_id
 from sharing_service import domain
 from sharing_service.domain import Role, Share
-from sharing_service.relay import audience
+from sharing_service.relay import audience, fill
 from sharing_service.store.contract import Save, ShareStore
 
 MAX_ITEMS = 256
@@ -81,24 +81,24 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         ) as spans:
             traces = spans.parents(parents)
             with self._telemetry.batch_span(semconv.STORE_LOAD, traces, self._database):
-                shares = await self._store.load({item.timer_id for item in items})
+                audiences = await self._store.load_audiences({item.timer_id for item in items})
             # Of several claims in one batch the first wins, as if they had come one after the other.
             claims: dict[str, Share] = {}
             for item in items:
-                if item.claim and item.timer_id not in shares and item.timer_id not in claims:
+                if item.claim and item.timer_id not in audiences and item.timer_id not in claims:
                     check_id("timerId", item.timer_id)
                     check_id("userId", item.user_id)
                     claims[item.timer_id] = domain.claim(item.timer_id, item.user_id, now_us())
             if claims:
                 with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
-                    shares |= await self._claimed(claims)
+                    audiences |= await self._claimed(claims)
             response = sharing_pb2.AuthorizeResponse()
             for item in items:
-                share = shares.get(item.timer_id)
-                if share is None:
+                found = audiences.get(item.timer_id)
+                if found is None:
                     response.results.add()
                 else:
-                    response.results.add(role=_ROLES[domain.role(share, item.user_id)], audience=audience(share))
+                    fill(response.results.add(role=_ROLES[domain.role(found, item.user_id)]).audience, found)
             if spans:
                 for index, result in enumerate(response.results):
                     spans[index].set({semconv.ROLE: sharing_pb2.Role.Name(result.role).removeprefix("ROLE_").lower()})
@@ -117,7 +117,7 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         context: "Context[sharing_pb2.GetAudienceRequest, sharing_pb2.GetAudienceResponse]",
     ) -> sharing_pb2.GetAudienceResponse:
         check_size(request.timer_ids, MAX_IDS)
-        shares = await self._store.load(set(request.timer_ids))
+        shares = await self._store.load_audiences(set(request.timer_ids))
         nobody = event_pb2.Audience()
         return sharing_pb2.GetAudienceResponse(
             audiences=[audience(shares[timer_id]) if timer_id in shares else nobody for timer_id in request.timer_ids]

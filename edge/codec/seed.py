@@ -5,6 +5,7 @@ is then checked. Fields that a struct does not have are skipped without being bu
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -82,6 +83,7 @@ _ping = msgspec.json.Decoder(_Ping).decode
 _auth = msgspec.json.Decoder(_Auth).decode
 _sync = msgspec.json.Decoder(_Sync).decode
 _encode = msgspec.json.Encoder().encode
+_instant = lru_cache(16)(format_instant)  # the events of a batch are told at one moment
 
 
 class SeedCodec:
@@ -332,7 +334,7 @@ def _timer(view: event_pb2.TimerView) -> dict[str, Any]:
 
 def _event(message: dict[str, Any], event_id: str, server_time_us: int, traceparent: str) -> bytes:
     message["messageId"] = event_id
-    message["serverTime"] = format_instant(server_time_us)
+    message["serverTime"] = _instant(server_time_us)
     if traceparent:
         message["traceparent"] = traceparent
     return _encode(message)

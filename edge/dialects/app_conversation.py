@@ -46,6 +46,8 @@ class _Wish(NamedTuple):
 
     share_with: tuple[str, ...]
     traceparent: str
+    timer_name: str
+    """As it is now: who is told by push can't look."""
 
 
 class AppConversation(Conversation):
@@ -151,7 +153,7 @@ class AppConversation(Conversation):
             state = _state(view)
             app.send_state(state, state.frame(self._codec))
         if request.share_with is not None and view.audience.owner_id == app.user_id:
-            self._share_with(view, _Wish(request.share_with, request.item.traceparent))
+            self._share_with(view, _Wish(request.share_with, request.item.traceparent, view.timer.name))
 
     def _fail(
         self, reply: Reply, error: BaseException, timer_id: str = "", current: event_pb2.TimerView | None = None
@@ -234,7 +236,10 @@ class AppConversation(Conversation):
         refused: Exception | None = None
         items = [
             *(sharing_pb2.ChangeItem(timer_id=timer_id, remove_user_id=user) for user in changes.remove),
-            *(sharing_pb2.ChangeItem(timer_id=timer_id, add_user_id=user) for user in changes.add),
+            *(
+                sharing_pb2.ChangeItem(timer_id=timer_id, add_user_id=user, timer_name=wish.timer_name)
+                for user in changes.add
+            ),
         ]
         for item in items:
             item.operation_id = self._operation_id(None, item)

@@ -53,6 +53,8 @@ def update(change: TimerChange) -> timer_pb2.Update:
 
 
 def _end(timer: event_pb2.Timer, zone: ZoneInfo | int, now_us: int) -> str:
+    if timer.HasField("local_end"):
+        return timer.local_end.text
     if _ZONED.fullmatch(timer.end_time) is None:
         return timer.end_time
     return to_local(timer.end_time, offset_of(zone, now_us))

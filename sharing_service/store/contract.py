@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
-from sharing_service.domain import Share
+from sharing_service.domain import Audience, Share
 
 
 class Save(NamedTuple):
@@ -32,6 +32,9 @@ class ShareStore(Protocol):
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Share]:
         """Those of the shares that exist, by timer id."""
+
+    async def load_audiences(self, timer_ids: Collection[str]) -> dict[str, Audience]:
+        """The same without what only changes need, which is most of it."""
 
     async def save(self, saves: Sequence[Save]) -> list[bool]:
         """Saves shares of different timers by compare-and-set, each with its outbox marker in the same write.

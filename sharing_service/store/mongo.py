@@ -8,7 +8,7 @@ from pymongo import ASCENDING, UpdateOne
 
 from runtime.store.measured import MeasuredStore
 from runtime.store.mongo import Database, Document, among, compare_and_set, open_mongo, probe, translated
-from sharing_service.domain import Share
+from sharing_service.domain import Audience, Share
 from sharing_service.store.contract import WRITES, Save
 
 
@@ -40,6 +40,11 @@ class MongoShareStore(MeasuredStore, writes=WRITES):
         with translated():
             found = self._shares.find({"_id": among(timer_ids)})
             return {document["_id"]: _share(document) async for document in found}
+
+    async def load_audiences(self, timer_ids: Collection[str]) -> dict[str, Audience]:
+        with translated():
+            found = self._shares.find({"_id": among(timer_ids)}, {"owner": 1, "members": 1, "version": 1})
+            return {document["_id"]: _audience(document) async for document in found}
 
     async def save(self, saves: Sequence[Save]) -> list[bool]:
         return await compare_and_set(self._shares, [(_document(save.share), save.expected_version) for save in saves])
@@ -103,6 +108,11 @@ def _document(share: Share) -> Document:
     document: Document = msgspec.to_builtins(share)
     document["_id"] = document.pop("timer_id")
     return document
+
+
+def _audience(document: Document) -> Audience:
+    document["timer_id"] = document.pop("_id")
+    return msgspec.convert(document, Audience)
 
 
 def _share(document: Document) -> Share:

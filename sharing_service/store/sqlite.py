@@ -10,7 +10,7 @@ import msgspec
 from runtime.store.measured import MeasuredStore
 from runtime.store.sqlite import SqliteDatabase, open_sqlite
 from sharing_service import domain
-from sharing_service.domain import Share
+from sharing_service.domain import Audience, Share
 from sharing_service.store.contract import WRITES, Save
 
 SCHEMA = """
@@ -31,6 +31,7 @@ CREATE INDEX IF NOT EXISTS members_timer ON members (timer_id);
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Share).decode
+_decode_audience = msgspec.json.Decoder(Audience).decode  # skips the rest
 
 
 class SqliteShareStore(MeasuredStore, writes=WRITES):
@@ -53,6 +54,16 @@ class SqliteShareStore(MeasuredStore, writes=WRITES):
             (msgspec.json.encode(list(timer_ids)).decode(),),
         )
         return {share.timer_id: share for share in shares}
+
+    async def load_audiences(self, timer_ids: Collection[str]) -> dict[str, Audience]:
+        wanted = msgspec.json.encode(list(timer_ids)).decode()
+
+        def work(connection: sqlite3.Connection) -> list[bytes]:
+            query = "SELECT share FROM json_each(?) AS wanted JOIN shares ON timer_id = wanted.value"
+            return [share for (share,) in connection.execute(query, (wanted,))]
+
+        audiences = map(_decode_audience, await self._database.read(work))
+        return {audience.timer_id: audience for audience in audiences}
 
     async def save(self, saves: Sequence[Save]) -> list[bool]:
         return await self._database.write(

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from runtime.settings import ServiceSettings
-from sharing_service.domain import Origin, Share
+from sharing_service.domain import Audience, Origin, Share
 from sharing_service.store import open_store
 from sharing_service.store.contract import Save, ShareStore
 
@@ -55,6 +55,14 @@ async def timers_of(store: ShareStore, user_id: str) -> set[str]:
 
 async def pending_ids(store: ShareStore) -> list[str]:
     return [each.timer_id for each in await store.list_pending(1_000, (0, ""))]
+
+
+async def test_audiences_are_read_without_the_rest(store: ShareStore) -> None:
+    await created(store, FULL, share("eggs", NOW))
+    assert await store.load_audiences(["tea", "eggs", "rice"]) == {
+        "tea": Audience(timer_id="tea", owner="alice", members=("dave", "bob", "carol"), version=2**53 - 1),
+        "eggs": Audience(timer_id="eggs", owner="alice", version=NOW),
+    }
 
 
 async def test_an_empty_store_has_nothing(store: ShareStore) -> None:

@@ -14,6 +14,11 @@ from proto.event.v1 import event_pb2
 DELIVERIES = [connection_pb2.Delivery(event=event_pb2.Event(event_id="e1"), connection_ids=["c1"])]
 
 
+def batch() -> connection_pb2.AttachResponse:
+    """A batch that has no number yet."""
+    return connection_pb2.AttachResponse(batch=connection_pb2.DeliveryBatch(deliveries=DELIVERIES))
+
+
 def stream(registry: Registry | None = None) -> EdgeStream:
     return EdgeStream("edge-1", registry or Registry())
 
@@ -61,7 +66,7 @@ def results(acknowledgements: Sequence["asyncio.Future[bool] | None"]) -> list[b
 async def test_batches_are_numbered_in_order() -> None:
     edge = stream()
     for _ in range(3):
-        edge.send(DELIVERIES)
+        edge.send(batch())
     batches = [response.batch for response in await said(edge)]
     assert [batch.sequence for batch in batches] == [1, 2, 3]
     assert list(batches[0].deliveries) == DELIVERIES
@@ -69,7 +74,7 @@ async def test_batches_are_numbered_in_order() -> None:
 
 async def test_an_acknowledgement_counts_for_its_batch_and_all_before_it() -> None:
     edge = stream()
-    sent = [edge.send(DELIVERIES) for _ in range(3)]
+    sent = [edge.send(batch()) for _ in range(3)]
     edge.take_in(acknowledge(2))
     assert results(sent) == [True, True, None]
     edge.take_in(acknowledge(3))
@@ -79,7 +84,7 @@ async def test_an_acknowledgement_counts_for_its_batch_and_all_before_it() -> No
 async def test_an_acknowledgement_that_comes_twice_or_of_nothing_is_harmless() -> None:
     edge = stream()
     edge.take_in(acknowledge(7))
-    sent = edge.send(DELIVERIES)
+    sent = edge.send(batch())
     edge.take_in(acknowledge(0))
     assert results([sent]) == [None]
     edge.take_in(acknowledge(1))
@@ -89,32 +94,32 @@ async def test_an_acknowledgement_that_comes_twice_or_of_nothing_is_harmless() -
 
 async def test_an_edge_that_owes_too_much_gets_no_more_before_it_has_acknowledged() -> None:
     edge = stream()
-    sent = [edge.send(DELIVERIES) for _ in range(MAX_UNACKNOWLEDGED)]
+    sent = [edge.send(batch()) for _ in range(MAX_UNACKNOWLEDGED)]
     assert None not in sent
-    assert edge.send(DELIVERIES) is None
+    assert edge.send(batch()) is None
     edge.take_in(acknowledge(1))
-    assert edge.send(DELIVERIES) is not None
+    assert edge.send(batch()) is not None
 
 
 async def test_a_suspect_edge_gets_nothing_until_it_has_acknowledged_everything() -> None:
     edge = stream()
-    edge.send(DELIVERIES)
-    edge.send(DELIVERIES)
+    edge.send(batch())
+    edge.send(batch())
     edge.suspect()
-    assert edge.send(DELIVERIES) is None
+    assert edge.send(batch()) is None
     edge.take_in(acknowledge(1))
-    assert edge.send(DELIVERIES) is None
+    assert edge.send(batch()) is None
     edge.take_in(acknowledge(2))
-    assert edge.send(DELIVERIES) is not None
+    assert edge.send(batch()) is not None
 
 
 async def test_an_ended_stream_tells_all_who_wait_and_takes_no_more() -> None:
     edge = stream()
-    sent = [edge.send(DELIVERIES) for _ in range(2)]
+    sent = [edge.send(batch()) for _ in range(2)]
     edge.take_in(acknowledge(1))
     edge.end()
     assert results(sent) == [True, False]
-    assert edge.send(DELIVERIES) is None
+    assert edge.send(batch()) is None
     edge.take_in(acknowledge(2))
     assert results(sent) == [True, False]
 
@@ -153,16 +158,16 @@ async def test_a_connection_belongs_to_the_edge_of_its_stream_whatever_it_says_i
 
 async def test_a_second_hello_ends_the_stream() -> None:
     edge = stream()
-    sent = edge.send(DELIVERIES)
+    sent = edge.send(batch())
     edge.take_in(connection_pb2.AttachRequest(hello=connection_pb2.Hello(edge_id="edge-1", complete=True)))
     assert results([sent]) == [False]
-    assert edge.send(DELIVERIES) is None
+    assert edge.send(batch()) is None
 
 
 async def test_a_message_of_a_newer_edge_that_is_not_understood_is_ignored() -> None:
     edge = stream()
     edge.take_in(connection_pb2.AttachRequest())
-    assert edge.send(DELIVERIES) is not None
+    assert edge.send(batch()) is not None
 
 
 async def test_an_edge_is_trusted_from_its_first_answered_probe_on_and_only_for_a_while() -> None:
@@ -206,22 +211,22 @@ async def test_an_ended_stream_is_trusted_no_longer() -> None:
 
 async def test_only_edges_that_acknowledge_in_time_have_taken_over() -> None:
     quick, slow, gone = (EdgeStream(name, Registry()) for name in ("quick", "slow", "gone"))
-    waiting = {edge: sent for edge in (quick, slow, gone) if (sent := edge.send(DELIVERIES)) is not None}
+    waiting = {edge: sent for edge in (quick, slow, gone) if (sent := edge.send(batch())) is not None}
     began = time.monotonic()
     asyncio.get_running_loop().call_soon(quick.take_in, acknowledge(1))
     asyncio.get_running_loop().call_soon(gone.end)
     assert await await_acknowledgements(waiting) == {quick}
     assert ACK_PATIENCE <= time.monotonic() - began < ACK_PATIENCE + 1
-    assert quick.send(DELIVERIES) is not None
-    assert slow.send(DELIVERIES) is None
+    assert quick.send(batch()) is not None
+    assert slow.send(batch()) is None
     slow.take_in(acknowledge(1))
-    assert slow.send(DELIVERIES) is not None
+    assert slow.send(batch()) is not None
 
 
 async def test_nobody_is_waited_for_longer_than_needed() -> None:
     assert await await_acknowledgements({}) == set()
     edge = stream()
-    sent = edge.send(DELIVERIES)
+    sent = edge.send(batch())
     assert sent is not None
     edge.take_in(acknowledge(1))
     waiting = asyncio.create_task(await_acknowledgements({edge: sent}))
@@ -235,7 +240,7 @@ async def test_how_long_an_edge_took_is_measured_for_what_it_took_over_and_for_n
     before = metrics.TAKE_OVER.labels().count
     edge = stream()
     for _ in range(3):
-        edge.send(DELIVERIES)
+        edge.send(batch())
     edge.take_in(acknowledge(2))
     assert metrics.TAKE_OVER.labels().count == before + 2
     edge.end()
@@ -244,7 +249,7 @@ async def test_how_long_an_edge_took_is_measured_for_what_it_took_over_and_for_n
 
 async def test_an_edge_is_suspect_from_the_end_of_the_patience_until_it_has_caught_up() -> None:
     edge = stream()
-    sent = edge.send(DELIVERIES)
+    sent = edge.send(batch())
     assert sent is not None
     assert not edge.is_suspect
     assert await await_acknowledgements({edge: sent}) == set()

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from runtime.errors import BubbleError, InvalidArgument, LimitReached, PermissionDenied
 from sharing_service.domain import Change, Origin, Role, Share, apply, claim, delivered, role, validate
@@ -238,3 +239,10 @@ def test_an_invitation_made_by_somebody_who_is_not_the_owner_is_worth_nothing() 
     forged = msgspec.structs.replace(change("carol", add=True, by="bob"), invited_at_version=share.version)
     with pytest.raises(PermissionDenied):
         apply(share, forged, NOW, max_members=0)
+
+
+def test_the_timers_name_stays_with_those_who_wait_to_be_told_whatever_comes_after_them() -> None:
+    named = structs.replace(change("bob", add=True), timer_name="Tea")
+    share = after(claim("tea", "alice", NOW), named, change("carol", add=True), change("carol", add=False))
+    assert share.timer_name == "Tea"
+    assert after(share, structs.replace(change("dave", add=True), timer_name="Green tea")).timer_name == "Green tea"

@@ -35,6 +35,7 @@ class Report(NamedTuple):
     forced_reconnects: int
     dropped_frames: int
     crossed_frames: int
+    laptops_sent_away: int
     frames: Counter[str]
     reasons: list[str]
     differences: list[str]
@@ -53,6 +54,7 @@ class Report(NamedTuple):
             f"connects {self.connects}, of which wished for {self.voluntary_reconnects}",
             f"forced reconnects {self.forced_reconnects}, dropped frames {self.dropped_frames}",
             f"frames that had crossed a change of the phone's own, which replaced them: {self.crossed_frames}",
+            f"laptops that were told to come again (1013): {self.laptops_sent_away}",
             f"differences at the end {len(self.differences)}, errors in the log {len(self.crashes)}",
         ]
         return "\n".join([*lines, *self.reasons[:10], *self.differences[:10], *self.crashes[:10]])
@@ -97,6 +99,7 @@ def _report(people: list[Family], seconds: float, differences: list[str], crashe
         forced_reconnects=sum(phone.counts.forced_reconnects for phone in phones),
         dropped_frames=sum(phone.counts.thrown_away for phone in phones),
         crossed_frames=sum(phone.counts.crossed for phone in phones),
+        laptops_sent_away=sum(family.laptops_sent_away for family in people),
         frames=frames,
         reasons=[reason for phone in phones for reason in phone.counts.reasons],
         differences=differences,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import websockets
+
 from tests.system.app_client import AppClient, AppTimer, format_duration, parse_duration, parse_local
 from tests.system.client import Client, Message, token
 
@@ -15,6 +17,7 @@ MOST_TIMERS = 5
 """Timers of one family: few, so that its members meet on them."""
 
 _DAY = 86_400.0
+_COME_AGAIN = 1013
 _ROUNDING = timedelta(milliseconds=1)
 
 
@@ -77,7 +80,9 @@ class Family:
             AppClient(port, user, device, path=path, utc_offset=utc_offset, token_lifetime=_DAY)
             for user, device, path in ((owner, "pixel", "/prod/"), (owner, "tablet", "/"), (member, "pixel", "/ws"))
         ]
-        self.clients = [Client(port, user, "laptop", token=token(user, lifetime=_DAY)) for user in (owner, member)]
+        self.clients = [_laptop(port, user) for user in (owner, member)]
+        self.laptops_sent_away = 0
+        self._port = port
         self.owner, self.member = owner, member
         self.changes = 0
         self.refusals = 0
@@ -111,8 +116,8 @@ class Family:
         async with asyncio.TaskGroup() as group:
             for phone in self.phones:
                 group.create_task(self._use_phone(phone, until))
-            for client in self.clients:
-                group.create_task(self._use_client(client, until))
+            for number in range(len(self.clients)):
+                group.create_task(self._use_laptop(number, until))
 
     async def _use_phone(self, phone: AppClient, until: float) -> None:
         choose = self._random
@@ -144,6 +149,18 @@ class Family:
                 await phone.share(timer_id, *self._random.choice(((), (self.member,), (self.member,))))
             case "stop" if self._random.random() < 0.3:
                 await phone.stop(timer_id)
+
+    async def _use_laptop(self, number: int, until: float) -> None:
+        """A client of the first dialect comes back when it is told to (1013: a timer was taken away while a list waited)."""
+        while time.monotonic() < until:
+            try:
+                await self._use_client(self.clients[number], until)
+            except (AssertionError, websockets.ConnectionClosed):
+                if self.clients[number].socket.close_code != _COME_AGAIN:
+                    raise
+                self.laptops_sent_away += 1
+                self.clients[number] = _laptop(self._port, self.clients[number].user)
+                await self._connections.enter_async_context(self.clients[number])
 
     async def _use_client(self, client: Client, until: float) -> None:
         choose = self._random
@@ -214,6 +231,10 @@ class Family:
             if there is None or here is None or not shown_by_app(here, self.utc_offset).is_as(shown_by_first(there)):
                 found.append(f"{phone.user}'s {phone.device}: {here}, stored is {there}")
         return found
+
+
+def _laptop(port: int, user: str) -> Client:
+    return Client(port, user, "laptop", token=token(user, lifetime=_DAY))
 
 
 def _versions_heard(client: Client) -> dict[str, int]:

@@ -40,6 +40,16 @@ def store_environment(request: pytest.FixtureRequest) -> dict[str, str]:
     }
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what a module says that it does not need: `pytestmark = pytest.mark.one_store` is for tests that are about the
+    edge, whatever is behind it. What is stored has tests of its own on every store.
+    """
+    left_out = [item for item in items if item.get_closest_marker("one_store") and "mongodb" in item.name]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
 @pytest.fixture
 def unique() -> Callable[[str], str]:
     """Makes names that no other test has, out of readable ones; the same within one test."""

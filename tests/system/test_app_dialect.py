@@ -18,6 +18,8 @@ from tests.system.client import Client, token
 from tests.system.cluster import Cluster
 from tests.system.conftest import Connect
 
+pytestmark = pytest.mark.one_store
+
 Unique = Callable[[str], str]
 Start = Callable[..., Any]
 Phone = Callable[..., AppClient]

@@ -22,6 +22,8 @@ from tests.system.conftest import Connect
 from tests.system.monitoring import value
 from tests.system.shell import ROOT, Lines, Shell, Terminal
 
+pytestmark = pytest.mark.one_store
+
 Names = Callable[[str], str]
 Person = Callable[[str], Shell]
 OwnCluster = Callable[..., Awaitable[Cluster]]

@@ -8,9 +8,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.system.client import WITHIN, Client
 from tests.system.cluster import Cluster
 from tests.system.monitoring import value
+
+pytestmark = pytest.mark.one_store
 
 Start = Callable[..., Any]
 

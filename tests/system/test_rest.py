@@ -12,6 +12,8 @@ from tests.system.cluster import Cluster
 from tests.system.conftest import Connect
 from tests.system.rest_client import Rest
 
+pytestmark = pytest.mark.one_store
+
 Unique = Callable[[str], str]
 As = Callable[..., Rest]
 

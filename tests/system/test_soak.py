@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.soak.__main__ import soak
 from tests.system.cluster import Cluster
+
+pytestmark = pytest.mark.one_store
 
 
 async def test_phones_of_the_app_and_clients_of_the_first_dialect_end_on_the_same_state(

@@ -180,14 +180,16 @@ async def test_whoever_is_too_fast_is_told_when_to_come_back(own_cluster: OwnClu
     assert "Try again in" in result.err
 
 
-async def test_a_system_that_is_not_ready_yet_is_waited_for(own_cluster: OwnCluster, tmp_path: Path) -> None:
+async def test_a_system_that_is_not_ready_yet_is_waited_for(
+    own_cluster: OwnCluster, unique: Names, tmp_path: Path
+) -> None:
     cluster = await own_cluster()
     edge, connection = cluster.processes["edge"], cluster.processes["connection"]
     await edge.kill()
     connection.signal(signal.SIGSTOP)
     try:
         await edge.start()
-        shell = Shell(tmp_path, {"BUBBLE_URL": f"http://127.0.0.1:{edge.port}", "BUBBLE_TOKEN": token("alice")})
+        shell = Shell(tmp_path, {"BUBBLE_URL": f"http://127.0.0.1:{edge.port}", "BUBBLE_TOKEN": token(unique("alice"))})
         process = await shell.start("list")
         async with asyncio.timeout(20):
             while not await value(edge, "bubble_edge_connects_total", status="503"):

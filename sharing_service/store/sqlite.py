@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS members (
 CREATE INDEX IF NOT EXISTS members_timer ON members (timer_id);
 """
 
+_BY_ID = "SELECT share FROM json_each(?) AS wanted JOIN shares ON timer_id = wanted.value"
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Share).decode
 _decode_audience = msgspec.json.Decoder(Audience).decode  # skips the rest
@@ -49,20 +51,11 @@ class SqliteShareStore(MeasuredStore, writes=WRITES):
         await self._database.probe()
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Share]:
-        shares = await self._select(
-            "SELECT share FROM json_each(?) AS wanted JOIN shares ON timer_id = wanted.value",
-            (msgspec.json.encode(list(timer_ids)).decode(),),
-        )
+        shares = await self._select(_BY_ID, _json(timer_ids))
         return {share.timer_id: share for share in shares}
 
     async def load_audiences(self, timer_ids: Collection[str]) -> dict[str, Audience]:
-        wanted = msgspec.json.encode(list(timer_ids)).decode()
-
-        def work(connection: sqlite3.Connection) -> list[bytes]:
-            query = "SELECT share FROM json_each(?) AS wanted JOIN shares ON timer_id = wanted.value"
-            return [share for (share,) in connection.execute(query, (wanted,))]
-
-        audiences = map(_decode_audience, await self._database.read(work))
+        audiences = map(_decode_audience, await self._read(_BY_ID, _json(timer_ids)))
         return {audience.timer_id: audience for audience in audiences}
 
     async def save(self, saves: Sequence[Save]) -> list[bool]:
@@ -109,10 +102,13 @@ class SqliteShareStore(MeasuredStore, writes=WRITES):
         await self._database.write(work)
 
     async def _select(self, query: str, arguments: tuple[object, ...]) -> list[Share]:
+        return [_decode(share) for share in await self._read(query, arguments)]
+
+    async def _read(self, query: str, arguments: tuple[object, ...]) -> list[bytes]:
         def work(connection: sqlite3.Connection) -> list[bytes]:
             return [share for (share,) in connection.execute(query, arguments)]
 
-        return [_decode(share) for share in await self._database.read(work)]
+        return await self._database.read(work)
 
 
 @asynccontextmanager
@@ -120,6 +116,10 @@ async def open_store(directory: Path) -> AsyncIterator[SqliteShareStore]:
     """The store in `shares.sqlite` of a directory, for the length of the context."""
     async with open_sqlite(directory / "shares.sqlite", SCHEMA) as database:
         yield SqliteShareStore(database)
+
+
+def _json(ids: Collection[str]) -> tuple[str]:
+    return (msgspec.json.encode(list(ids)).decode(),)
 
 
 def _save(connection: sqlite3.Connection, share: Share, expected_version: int | None) -> bool:

@@ -169,10 +169,7 @@ class Conversation:
         try:
             place = self._hub.backend.admit_write(item.timer_id)  # first: under overload, refusing must be cheap
             item.operation_id = self._operation_id(request.message_id, item)  # of the item as the client sent it
-            session = self._session
-            origin = item.origin
-            origin.user_id, origin.device_id = session.user_id, session.device_id
-            origin.connection_id = session.connection_id
+            self._fill_origin(item.origin)
             item.traceparent = reply.traceparent
             future = self._hub.backend.write(item, place)
         except Exception as error:
@@ -220,7 +217,7 @@ class Conversation:
         else:
             item.remove_user_id = request.user_id
         item.operation_id = self._operation_id(request.message_id, item)
-        item.origin.CopyFrom(self._origin())
+        self._fill_origin(item.origin)
         item.traceparent = reply.traceparent
         with self._hub.tracing.telemetry.span(semconv.WS_LOAD, reply.traceparent) as span:
             current = await self._hub.backend.get(request.timer_id)
@@ -258,11 +255,10 @@ class Conversation:
         self._session.expires_at = identity.expires_at
         return self._codec.authenticated(self._session.expires_at_us, request.message_id)
 
-    def _origin(self) -> common_pb2.Origin:
+    def _fill_origin(self, origin: common_pb2.Origin) -> None:
         session = self._session
-        return common_pb2.Origin(
-            user_id=session.user_id, device_id=session.device_id, connection_id=session.connection_id
-        )
+        origin.user_id, origin.device_id = session.user_id, session.device_id
+        origin.connection_id = session.connection_id
 
     def _operation_id(self, message_id: str | None, item: timer_pb2.WriteItem | sharing_pb2.ChangeItem) -> str:
         """Names a command so that its repetition is recognised: by the client after a lost reply, with the same messageId and

@@ -171,7 +171,7 @@ class AppConversation(Conversation):
         item, timer_id = request.item, request.item.timer_id
         if not item.operation_id:
             item.operation_id = self._operation_id(None, item)
-            item.origin.CopyFrom(self._origin())
+            self._fill_origin(item.origin)
         if self._app.knowledge.ready and not item.HasField("stop"):
             item.base_version = self._app.knowledge.version_of(timer_id)  # what others do meanwhile is not undone
         end = time.monotonic() + REPEATS_END
@@ -243,7 +243,7 @@ class AppConversation(Conversation):
         ]
         for item in items:
             item.operation_id = self._operation_id(None, item)
-            item.origin.CopyFrom(self._origin())
+            self._fill_origin(item.origin)
             item.traceparent = wish.traceparent
             result = await self._hub.backend.change(item)
             if result.HasField("error"):

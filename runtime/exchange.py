@@ -36,12 +36,18 @@ class _Stream(Generic[Request, Response]):
         self.use_until = use_until
 
     async def ask(self, request: Request) -> Response | None:
-        """The answer; None when the other side has ended the stream. Raises AioRpcError."""
+        """The answer; None when the stream is broken, and nobody knows what became of the request. Raises AioRpcError."""
         try:
             await self.call.write(request)
-            response = await self.call.read()
-        except asyncio.InvalidStateError:  # it was over before we came
+        except (asyncio.InvalidStateError, AioRpcError):
+            # It was over before we came, or ended under our hands: a write to a connection that was cut says INTERNAL.
             return None
+        try:
+            response = await self.call.read()
+        except AioRpcError as error:
+            if error.code() in _BROKEN:
+                return None
+            raise
         return None if response is grpc.aio.EOF else response  # type: ignore[attr-defined]  # the stubs do not know it
 
 
@@ -66,11 +72,6 @@ class Exchange(Generic[Request, Response]):
         try:
             async with asyncio.timeout(timeout):
                 response = await stream.ask(request)
-        except AioRpcError as error:
-            stream.call.cancel()
-            if error.code() not in _BROKEN:
-                raise
-            response = None
         except TimeoutError as error:
             stream.call.cancel()
             raise _deadline_exceeded() from error

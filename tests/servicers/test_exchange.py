@@ -80,6 +80,7 @@ class World:
             return unary(request, timeout=timeout)
 
         stub.Authorize, stub.AuthorizeStream = count_unary, count_stream
+        self.unary = count_unary
         self.stub = streamed(stub, "Authorize")
 
     async def disconnect(self) -> None:
@@ -193,6 +194,27 @@ async def test_a_restart_of_the_server_is_not_noticed(world: World) -> None:
     assert await after == 1
     assert await world.ask("later") == 1
     assert world.unary_calls <= 1
+
+
+async def test_a_write_to_a_connection_that_was_cut_is_not_taken_for_a_mistake_of_the_server(world: World) -> None:
+    """When a server dies, its callers' reads say UNAVAILABLE, but the writes under way say INTERNAL (grpcio 1.85)."""
+    real = world.stub.AuthorizeStream
+
+    class Cut:
+        def __init__(self) -> None:
+            self.call = real()
+
+        async def write(self, request: Any) -> None:
+            raise grpc.aio.AioRpcError(
+                grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "Internal error from Core", ""
+            )
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.call, name)
+
+    world.stub.Authorize = exchange.Exchange(Cut, world.unary)
+    assert await world.ask() == 1
+    assert world.unary_calls == 1
 
 
 async def test_a_stream_is_replaced_after_a_while_so_that_every_replica_has_its_turn(

@@ -191,6 +191,19 @@ async def test_a_message_without_a_context_begins_a_trace_and_its_deliveries_bri
     assert broken(collector.spans) == []
 
 
+def above_delivery(collector: Collector, trace_id: str) -> list[Span]:
+    """The span of an acknowledged delivery and those above it, as far as their processes have exported them yet."""
+    by_id = {span.span_id: span for span in collector.of(trace_id)}
+    above = [
+        span
+        for span in by_id.values()
+        if span.name == "ws.deliver" and span.attributes["bubble.delivery.outcome"] == "acked"
+    ]
+    while above and above[-1].parent_id in by_id:
+        above.append(by_id[above[-1].parent_id])
+    return above
+
+
 async def test_the_sweepers_delivery_goes_on_in_the_original_trace_and_says_that_it_is_a_repetition(
     own_cluster: Start, collector: Collector, unique: Unique
 ) -> None:
@@ -210,14 +223,9 @@ async def test_the_sweepers_delivery_goes_on_in_the_original_trace_and_says_that
         )
         assert delivery["traceparent"][3:35] == traced.trace_id
         await acknowledge(tv, delivery)
-        await eventually(lambda: any(span.name == "ws.deliver" for span in collector.of(traced.trace_id)), within=10)
-        await asyncio.sleep(0.3)
-        sent = collector.one(traced.trace_id, "ws.deliver", bubble__delivery__outcome="acked")
-    by_id = {span.span_id: span for span in collector.of(traced.trace_id)}
-    above = [sent]
-    while above[-1].parent_id in by_id:
-        above.append(by_id[above[-1].parent_id])
-    # timer.write itself died with its process, if it was not sent yet; its id is known all the same.
+        # timer.write itself died with its process, if it was not sent yet; its id is known all the same.
+        await eventually(lambda: len(above_delivery(collector, traced.trace_id)) >= 4, within=10)
+    above = above_delivery(collector, traced.trace_id)
     assert [span.name for span in above][:4] == ["ws.deliver", "ws.send", "connection.deliver", "outbox.deliver"]
     assert above[3].attributes["bubble.delivery.retry"] is True
 

@@ -51,8 +51,8 @@ class Sink(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
-async def measure(system: System, way: str, options: argparse.Namespace) -> tuple[float, float]:
-    """Acknowledged updates per second, and microseconds of CPU time of the system per update."""
+async def measure(system: System, way: str, options: argparse.Namespace) -> tuple[float, dict[str, float]]:
+    """Acknowledged updates per second, and microseconds of CPU time per update of each process."""
     load = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.load", "--url", system.processes[-1].url, "--secret", SECRET,
         "--groups", str(options.groups), "--size", str(options.size), "--window", str(options.window),
@@ -65,12 +65,12 @@ async def measure(system: System, way: str, options: argparse.Namespace) -> tupl
     await asyncio.sleep(_WARMUP)
     started, before = time.monotonic(), _cpu_seconds(system)
     await asyncio.sleep(options.seconds)
-    cpu = (_cpu_seconds(system) - before) / (time.monotonic() - started)
+    seconds, after = time.monotonic() - started, _cpu_seconds(system)
     output, _ = await load.communicate()
     if load.returncode:
         sys.exit(f"The load on {way!r} lost something: {output.decode()}")
     rate = float(json.loads(output)["acknowledged_per_second"])
-    return rate, cpu / rate * 1e6
+    return rate, {name: (after[name] - before[name]) / seconds / rate * 1e6 for name in before}
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -98,10 +98,12 @@ async def run(options: argparse.Namespace) -> None:
             order = systems[number % len(systems) :] + systems[: number % len(systems)]
             for way, system in order:
                 rate, cost = await measure(system, way, options)
-                print(f"round {number}  {way:>4}  {rate:7.0f} updates/s  {cost:6.1f} us/update", flush=True)
+                total = sum(cost.values())
+                parts = ", ".join(f"{name} {part:.1f}" for name, part in cost.items())
+                print(f"round {number}  {way:>4}  {rate:7.0f} updates/s  {total:6.1f} us/update ({parts})", flush=True)
                 if number:  # the first one warms up
                     rates[way].append(rate)
-                    costs[way].append(cost)
+                    costs[way].append(total)
     baseline = options.ways[0]
     print(f"{sink.spans} spans arrived. Against {baseline!r}, median [least, most] of {options.rounds} rounds:")
     for way in options.ways[1:]:
@@ -111,8 +113,8 @@ async def run(options: argparse.Namespace) -> None:
         )
 
 
-def _cpu_seconds(system: System) -> float:
-    return sum(process.usage().cpu for process in system.processes)
+def _cpu_seconds(system: System) -> dict[str, float]:
+    return {process.name: process.usage().cpu for process in system.processes}
 
 
 def _ratios(values: Sequence[float], baseline: Sequence[float]) -> str:

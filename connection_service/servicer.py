@@ -207,14 +207,11 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         with self._telemetry.spans(
             semconv.CONNECTION_DELIVER, parents, lambda index: _attributes(items[index], len(items))
         ) as spans:
-            if spans:
-                for item, traceparent in zip(items, spans.parents(parents), strict=True):
-                    item.event.traceparent = traceparent
+            for index, span in spans.recorded():
+                items[index].event.traceparent = span.traceparent
             pending = await self._deliver(items, spans)
-            if spans:
-                for index in range(len(items)):
-                    outcome = semconv.PENDING if index in pending else semconv.DELIVERED
-                    spans[index].set({semconv.OUTCOME: outcome})
+            for index, span in spans.recorded():
+                span.set({semconv.OUTCOME: semconv.PENDING if index in pending else semconv.DELIVERED})
         metrics.PENDING.inc(len(pending))
         metrics.DELIVERED.inc(len(items) - len(pending))
         return connection_pb2.DeliverResponse(
@@ -264,7 +261,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 device_id=origin.device_id,
                 connection_id=origin.connection_id,
             )
-            if spans:
+            if spans and spans[index].recorded:
                 connections = sum(map(len, routes.values()))
                 spans[index].set({semconv.EDGES: list(routes), semconv.CONNECTIONS: connections})
             for edge_id, connection_ids in routes.items():

@@ -204,7 +204,8 @@ class Session:
             return False
         message = self._codec.share_removed(timer_id, self.user_id, event_id, server_time_us, traceparent=traceparent)
         frame = text_frame(message)
-        self._trace_state(TracedState(timer_id, event_id, traceparent, 0, audience_version, len(frame)))
+        if traceparent:
+            self._trace_state(TracedState(timer_id, event_id, traceparent, 0, audience_version, len(frame)))
         self.outlet.send_state(timer_id, frame)
         self.acks_due += 1
         return True
@@ -229,19 +230,18 @@ class Session:
 
     def send_state(self, state: TimerState, frame: bytes) -> None:
         """Sends a timer's state, made into a frame; an older one that waits is not sent any more."""
-        if state.traceparent or self.traced is not None:
+        if state.traceparent:
             about = (state.traceparent, state.version, state.audience_version, len(frame))
             self._trace_state(TracedState(state.timer_id, state.event_id, *about))
+        elif self.traced is not None:
+            self.traced.superseded(state.timer_id)
         self.outlet.send_state(state.timer_id, frame)
         self.acks_due += 1
 
     def _trace_state(self, state: TracedState) -> None:
-        if state.traceparent:
-            if self.traced is None:
-                self.traced = self._trace()
-            self.traced.put(state)
-        elif self.traced is not None:
-            self.traced.superseded(state.timer_id)
+        if self.traced is None:
+            self.traced = self._trace()
+        self.traced.put(state)
 
     def _trace(self) -> TracedDeliveries:
         about = {

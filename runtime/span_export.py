@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from runtime import logs
 
@@ -40,21 +39,6 @@ class Export:
         lost = self.processor.dropped + self._exporter.failed
         if lost:
             log.warning("spans lost", dropped=self.processor.dropped, failed=self._exporter.failed)
-
-
-class Ids(RandomIdGenerator):
-    """Random ids, except that the next trace can be given one. For a process that begins traces in one thread only."""
-
-    def __init__(self) -> None:
-        self._next = 0
-
-    def name_next(self, trace_id: int) -> None:
-        """The next trace that is begun has this id."""
-        self._next = trace_id
-
-    def generate_trace_id(self) -> int:
-        trace_id, self._next = self._next, 0
-        return trace_id or super().generate_trace_id()
 
 
 class _CountingExporter(SpanExporter):

@@ -16,21 +16,18 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from opentelemetry import context as otel_context
-from opentelemetry import trace
-
 from runtime import logs
-from runtime.semconv import BATCH_COUNT, DB_BATCH_SIZE, ERROR_TYPE, Attributes, SpanType
+from runtime.semconv import BATCH_COUNT, DB_BATCH_SIZE, Attributes, SpanType
 from runtime.version import VERSION
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
+    from runtime.recorder import Recorder
 
 MOST_LINKS = 128
 """Links of one span: as many as a batch has items, and as many as the SDK keeps."""
@@ -97,74 +94,38 @@ class _NoSpan:
         pass
 
 
-class _RecordedSpan:
-    recorded = True
-
-    def __init__(self, span: trace.Span) -> None:
-        self._span = span
-        self._token: Token[logs.TraceSource | None] | None = None
-        self._ended = False
-        context = span.get_span_context()
-        self.traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-
-    def set(self, attributes: Attributes) -> None:
-        self._span.set_attributes(attributes)
-
-    def event(self, name: str) -> None:
-        self._span.add_event(name)
-
-    def link(self, traceparent: str) -> None:
-        self._span.add_link(_span_context(traceparent))
-
-    def fail(self, kind: str, reason: str = "") -> None:
-        self._span.set_attribute(ERROR_TYPE, kind)
-        self._span.set_status(trace.StatusCode.ERROR, reason or kind)
-
-    def end(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._span.end()
-
-    def __enter__(self) -> Self:
-        self._token = logs.bind_traces(lambda: (self.traceparent,))
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
-        if self._token is not None:
-            logs.unbind_traces(self._token)
-            self._token = None
-        if exc_type is not None and not self._ended:
-            self.fail(exc_type.__name__)
-        self.end()
-
-
 NO_SPAN: Span = _NoSpan()
 
 
 class SpanGroup(AbstractContextManager["SpanGroup"]):
-    """The spans of the items of one batch, in order. False when none of them is recorded."""
+    """The spans of those items of one batch that are recorded, by the item's place in it. False when there are none."""
 
-    def __init__(self, spans: Sequence[Span]) -> None:
+    def __init__(self, spans: Mapping[int, Span]) -> None:
         self._spans = spans
         self._token: Token[logs.TraceSource | None] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._spans)
 
+    def recorded(self) -> Iterable[tuple[int, Span]]:
+        """The places in the batch of the items that are recorded, and their spans. Few, as a rule, beside what is not."""
+        return self._spans.items()
+
     def parents(self, otherwise: Sequence[str]) -> Sequence[str]:
         """Each item's context within its span; what it brought, for those without one."""
         if not self._spans:
             return otherwise
-        return [span.traceparent or other for span, other in zip(self._spans, otherwise, strict=True)]
+        parents = list(otherwise)
+        for index, span in self._spans.items():
+            parents[index] = span.traceparent
+        return parents
 
     def __getitem__(self, index: int) -> Span:
-        return self._spans[index] if self._spans else NO_SPAN
+        return self._spans.get(index, NO_SPAN)
 
     def __enter__(self) -> Self:
         if self._spans:
-            self._token = logs.bind_traces(lambda: [span.traceparent for span in self._spans])
+            self._token = logs.bind_traces(lambda: [span.traceparent for span in self._spans.values()])
         return self
 
     def __exit__(
@@ -172,31 +133,24 @@ class SpanGroup(AbstractContextManager["SpanGroup"]):
     ) -> None:
         if self._token is not None:
             logs.unbind_traces(self._token)
-        for span in self._spans:
+        for span in self._spans.values():
             span.__exit__(exc_type, exc, traceback)
 
 
-_NO_SPANS = SpanGroup(())
+_NO_SPANS = SpanGroup({})
 
 
 class Telemetry:
     """Makes the spans of one process."""
 
-    def __init__(
-        self,
-        provider: "TracerProvider | None" = None,
-        shut_down: Callable[[float], None] | None = None,
-        name_next: Callable[[int], None] | None = None,
-    ) -> None:
-        """`name_next` gives the next trace that begins an id."""
-        self._tracer = provider.get_tracer("bubble") if provider else None
+    def __init__(self, recorder: "Recorder | None" = None, shut_down: Callable[[float], None] | None = None) -> None:
+        self._recorder = recorder
         self._shut_down = shut_down
-        self._name_next = name_next
 
     @property
     def enabled(self) -> bool:
         """Whether any span can be recorded. When it is False, no work needs to be done for tracing."""
-        return self._tracer is not None
+        return self._recorder is not None
 
     def begin(
         self, kind: SpanType, *, client_parent: str = "", attributes: Attributes | None = None, started_ns: int = 0
@@ -206,35 +160,36 @@ class Telemetry:
         `client_parent` is the client's own `traceparent`, or one of `unrecorded` whose message is to be recorded after all;
         one that is malformed is ignored. `started_ns`: when it began, in nanoseconds since 1970, if not now.
         """
-        if self._tracer is None:
+        if self._recorder is None:
             return NO_SPAN
-        if client_parent[3:19] == _prefix and self._name_next is not None:
-            self._name_next(int(client_parent[3:35], 16))
-            client_parent = ""
-        return self._start(kind, _context(client_parent), attributes, started_ns=started_ns)
+        named = int(client_parent[3:35], 16) if client_parent[3:19] == _prefix else 0
+        parent = "" if named else well_formed(client_parent)
+        return self._recorder.start(kind, parent, attributes, trace_id=named, started_ns=started_ns)
 
     def span(self, kind: SpanType, parent: str, attributes: Attributes | None = None, *, started_ns: int = 0) -> Span:
         """A span within the trace of one item; inert when that is not recorded."""
-        if self._tracer is None or not is_sampled(parent):
+        if self._recorder is None or not is_sampled(parent):
             return NO_SPAN
-        return self._start(kind, _context(parent), attributes, started_ns=started_ns)
+        return self._recorder.start(kind, well_formed(parent), attributes, started_ns=started_ns)
 
     def spans(
         self, kind: SpanType, parents: Sequence[str], describe: Callable[[int], Attributes] | None = None
     ) -> SpanGroup:
-        """One span per item of a batch, each within its item's trace, all ended together.
+        """One span per item of a batch that is recorded, each within its item's trace, all ended together.
 
         `describe` gives the attributes of the item at an index; it is asked for items that are recorded only.
         """
-        if self._tracer is None or not any(map(is_sampled, parents)):
+        recorder = self._recorder
+        if recorder is None:
+            return _NO_SPANS
+        recorded = [index for index, parent in enumerate(parents) if is_sampled(parent)]
+        if not recorded:
             return _NO_SPANS
         return SpanGroup(
-            [
-                self._start(kind, _context(parent), describe(index) if describe else None)
-                if is_sampled(parent)
-                else NO_SPAN
-                for index, parent in enumerate(parents)
-            ]
+            {
+                index: recorder.start(kind, well_formed(parents[index]), describe(index) if describe else None)
+                for index in recorded
+            }
         )
 
     def batch_span(self, kind: SpanType, parents: Sequence[str], attributes: Attributes | None = None) -> Span:
@@ -243,14 +198,13 @@ class Telemetry:
         When one item of the batch is recorded, its trace is continued. Of several none can be the parent: then the span
         starts a trace of its own, with a link to each.
         """
-        if self._tracer is None:
+        if self._recorder is None:
             return NO_SPAN
-        traced = [parent for parent in parents if is_sampled(parent)]
+        traced = [well_formed(parent) for parent in parents if is_sampled(parent)]
         if not traced:
             return NO_SPAN
-        context = _context(traced[0]) if len(traced) == 1 else otel_context.Context()
-        links = [trace.Link(_span_context(parent)) for parent in traced[:MOST_LINKS]] if len(traced) > 1 else None
-        span = self._start(kind, context, attributes, links=links)
+        parent, links = (traced[0], ()) if len(traced) == 1 else ("", traced[:MOST_LINKS])
+        span = self._recorder.start(kind, parent, attributes, links=links)
         if len(parents) > 1:
             span.set({DB_BATCH_SIZE if DB_BATCH_SIZE in kind.attributes else BATCH_COUNT: len(parents)})
         return span
@@ -260,49 +214,26 @@ class Telemetry:
         if self._shut_down is not None:
             self._shut_down(within)
 
-    def _start(
-        self,
-        kind: SpanType,
-        context: otel_context.Context,
-        attributes: Attributes | None,
-        *,
-        links: "Sequence[trace.Link] | None" = None,
-        started_ns: int = 0,
-    ) -> Span:
-        assert self._tracer is not None  # noqa: S101  # for mypy: every caller has looked
-        whole = {**kind.constants, **attributes} if attributes else kind.constants
-        span = self._tracer.start_span(kind.name, context, kind.kind, whole, links, start_time=started_ns or None)
-        return _RecordedSpan(span)
-
 
 def configure(service: str, otlp_endpoint: str, *, queue_size: int = 8_192) -> Telemetry:
     """The telemetry of this process: off without an endpoint. `queue_size`: spans that may wait to be sent."""
     if not otlp_endpoint:
         return Telemetry()
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-    from runtime.span_export import Export, Ids
+    from runtime.recorder import Recorder
+    from runtime.span_export import Export
 
-    ids = Ids()
-    provider = TracerProvider(
-        # What is asked to be recorded is: the edge has decided (`edge/tracing.py`), and nobody decides again.
-        sampler=ALWAYS_ON,
-        resource=Resource.create(
-            {
-                "service.name": service,
-                "service.version": VERSION,
-                "service.namespace": "bubble",
-                "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
-            }
-        ),
-        id_generator=ids,
-        shutdown_on_exit=False,
+    resource = Resource.create(
+        {
+            "service.name": service,
+            "service.version": VERSION,
+            "service.namespace": "bubble",
+            "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
+        }
     )
     export = Export(otlp_endpoint, queue_size)
-    provider.add_span_processor(export.processor)
-    return Telemetry(provider, export.shut_down, ids.name_next)
+    return Telemetry(Recorder(export.processor, resource), export.shut_down)
 
 
 def is_sampled(traceparent: str) -> bool:
@@ -333,21 +264,3 @@ _ODD = frozenset("13579bdfBDF")
 # Ids of what is not recorded need to be unique, not random: a counter behind a random half is a tenth of the work.
 _prefix = secrets.token_hex(8)
 _numbers = itertools.count(time.time_ns())
-
-
-def _context(traceparent: str) -> otel_context.Context:
-    # An explicit empty context: what happens to be current in this task is not this item's.
-    parent = trace.NonRecordingSpan(_span_context(traceparent))
-    return trace.set_span_in_context(parent, otel_context.Context())
-
-
-def _span_context(traceparent: str) -> trace.SpanContext:
-    """What is malformed is no context. By hand, since the SDK's own way costs half as much as a span."""
-    if not well_formed(traceparent):
-        return trace.INVALID_SPAN_CONTEXT
-    return trace.SpanContext(
-        int(traceparent[3:35], 16),
-        int(traceparent[36:52], 16),
-        is_remote=True,
-        trace_flags=trace.TraceFlags(int(traceparent[53:55], 16)),
-    )

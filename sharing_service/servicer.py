@@ -99,9 +99,9 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
                     response.results.add()
                 else:
                     fill(response.results.add(role=_ROLES[domain.role(found, item.user_id)]).audience, found)
-            if spans:
-                for index, result in enumerate(response.results):
-                    spans[index].set({semconv.ROLE: sharing_pb2.Role.Name(result.role).removeprefix("ROLE_").lower()})
+            for index, span in spans.recorded():
+                role = sharing_pb2.Role.Name(response.results[index].role)
+                span.set({semconv.ROLE: role.removeprefix("ROLE_").lower()})
         return response
 
     def AuthorizeStream(

@@ -122,10 +122,10 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
             semconv.TIMER_WRITE, parents, lambda index: _attributes(items[index], len(items))
         ) as spans:
             writes = []
+            for index, span in spans.recorded():
+                items[index].traceparent = span.traceparent
             for item, traceparent in zip(items, spans.parents(parents), strict=True):
                 result = response.results.add()
-                if spans:
-                    item.traceparent = traceparent
                 try:
                     writes.append(_Write(convert.request_from(item), result, traceparent))
                 except InvalidArgument as error:
@@ -358,19 +358,18 @@ def _attributes(item: timer_pb2.WriteItem, batch_size: int) -> semconv.Attribute
 
 def _tell(spans: SpanGroup, items: Sequence[timer_pb2.WriteItem], results: Sequence[timer_pb2.WriteResult]) -> None:
     """What spans say of commands when they are done."""
-    latest: dict[str, int] = {}
-    for item, result in zip(items, results, strict=True):
-        latest[item.timer_id] = max(latest.get(item.timer_id, 0), result.outcome.version)
-    for index, (item, result) in enumerate(zip(items, results, strict=True)):
-        span = spans[index]
+    for index, span in spans.recorded():
+        timer_id, result = items[index].timer_id, results[index]
         if result.HasField("error"):
             error = result.error
             span.fail(common_pb2.ErrorCode.Name(error.code).removeprefix("ERROR_CODE_").lower(), error.message)
             continue
         version = result.outcome.version
         span.set({semconv.VERSION: version, semconv.BASE_VERSION: result.outcome.base_version})
-        if version < latest[item.timer_id]:  # folded: only the last state of the batch is saved and delivered
-            span.set({semconv.REPLACED_BY: latest[item.timer_id]})
+        of_timer = (each for item, each in zip(items, results, strict=True) if item.timer_id == timer_id)
+        latest = max(each.outcome.version for each in of_timer)
+        if version < latest:  # folded: only the last state of the batch is saved and delivered
+            span.set({semconv.REPLACED_BY: latest})
 
 
 def _is_new(write: _Write, current: Mapping[str, Timer]) -> bool:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import grpc
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -17,6 +16,7 @@ from proto.sharing.v1 import sharing_pb2
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
 from runtime import semconv
 from runtime.iso8601 import parse_duration
+from runtime.recorder import Recorder
 from runtime.telemetry import Telemetry
 from tests.servicers.harness import FakeSharing, RecordingRelay, kinds, rpc_error, serving
 from timer_service.domain import State, Timer
@@ -602,9 +602,7 @@ async def test_the_audience_is_to_be_asked_for_again_when_the_commit_takes_long(
 
 async def test_every_item_of_a_batch_goes_on_in_its_own_trace(tmp_path: Path) -> None:
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    telemetry = Telemetry(provider)
+    telemetry = Telemetry(Recorder(SimpleSpanProcessor(exporter)))
     sharing, relay = FakeSharing(), RecordingRelay[Saved]()
     parents = [telemetry.begin(semconv.WS_RECEIVE).traceparent for _ in range(2)]
     items = [update(f"timer-{number}") for number in range(3)]
@@ -616,7 +614,6 @@ async def test_every_item_of_a_batch_goes_on_in_its_own_trace(tmp_path: Path) ->
             SERVICE, lambda server: timer_pb2_grpc.add_TimerServiceServicer_to_server(servicer, server)
         ) as (_, channel):
             await timer_pb2_grpc.TimerServiceStub(channel).Write(timer_pb2.WriteRequest(items=items), timeout=5)
-    provider.shutdown()
     spans = exporter.get_finished_spans()
     writes = [span for span in spans if span.name == "timer.write"]
     assert [f"{span.parent.span_id:016x}" for span in writes if span.parent] == [each.split("-")[2] for each in parents]

@@ -1,6 +1,5 @@
 """`runtime/telemetry.py`, against the SDK's own exporter in memory."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -10,7 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from runtime import logs, semconv
-from runtime.span_export import Ids
+from runtime.recorder import Recorder
 from runtime.telemetry import (
     MOST_LINKS,
     NO_SPAN,
@@ -43,12 +42,9 @@ class Recording(NamedTuple):
 
 
 @pytest.fixture
-def recording() -> Iterator[Recording]:
+def recording() -> Recording:
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    yield Recording(Telemetry(provider), exporter)
-    provider.shutdown()
+    return Recording(Telemetry(Recorder(SimpleSpanProcessor(exporter))), exporter)
 
 
 def trace_of(traceparent: str) -> str:
@@ -149,16 +145,11 @@ def test_what_is_no_traceparent_is_none(value: object) -> None:
     assert well_formed(value) == ""
 
 
-def test_a_message_that_is_recorded_in_hindsight_keeps_the_trace_id_it_was_named_by() -> None:
-    exporter, named = InMemorySpanExporter(), Ids()
-    provider = TracerProvider(shutdown_on_exit=False, id_generator=named)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    telemetry = Telemetry(provider, name_next=named.name_next)
+def test_a_message_that_is_recorded_in_hindsight_keeps_the_trace_id_it_was_named_by(recording: Recording) -> None:
     context = unrecorded()
-    telemetry.begin(semconv.WS_RECEIVE, client_parent=context, started_ns=1_000).end()
-    telemetry.begin(semconv.WS_RECEIVE).end()
-    provider.shutdown()
-    recorded, other = exporter.get_finished_spans()
+    recording.telemetry.begin(semconv.WS_RECEIVE, client_parent=context, started_ns=1_000).end()
+    recording.telemetry.begin(semconv.WS_RECEIVE).end()
+    recorded, other = recording.exporter.get_finished_spans()
     assert ids(recorded)[0] == trace_of(context) != ids(other)[0]
     assert recorded.parent is None
     assert recorded.start_time == 1_000

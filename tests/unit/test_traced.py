@@ -1,15 +1,15 @@
 """`edge/traced.py`: what becomes of traced deliveries, against the SDK's exporter in memory."""
 
-from collections.abc import Iterator
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
 from edge.traced import ACK_WITHIN, MOST_UNACKNOWLEDGED, TracedDeliveries, TracedState
 from runtime import semconv
+from runtime.recorder import Recorder
 from runtime.telemetry import Telemetry
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -21,11 +21,10 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(shutdown_on_exit=False)
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.recorder = Recorder(SimpleSpanProcessor(self.exporter))
         self.waiting: set[str] = set()
         self.traced = TracedDeliveries(
-            Telemetry(self.provider), {semconv.USER_ID: "bob"}, lambda timer_id: timer_id in self.waiting
+            Telemetry(self.recorder), {semconv.USER_ID: "bob"}, lambda timer_id: timer_id in self.waiting
         )
 
     def put(self, version: int, timer_id: str = "tea") -> None:
@@ -49,10 +48,8 @@ class Mailbox:
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    made = Mailbox()
-    yield made
-    made.provider.shutdown()
+def mailbox() -> Mailbox:
+    return Mailbox()
 
 
 def test_a_delivery_lasts_from_the_write_to_the_ack(mailbox: Mailbox) -> None:

@@ -1,19 +1,17 @@
 """`edge/tracing.py`: which messages are traced."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from pydantic import ValidationError
 
 from edge.config import EdgeSettings
 from edge.errors import ClientError
 from edge.tracing import ASKED_PER_SECOND, ERRORS_PER_SECOND, Tracing
 from runtime import semconv
+from runtime.recorder import Recorder
 from runtime.telemetry import Telemetry, is_sampled, trace_id, well_formed
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -28,20 +26,17 @@ class Parts:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.recorder = Recorder(SimpleSpanProcessor(self.exporter))
 
     def make(self, *, enabled: bool = True, **environment: str) -> Tracing:
         for name, value in {"BUBBLE_DEV": "1", **environment}.items():
             self._monkeypatch.setenv(name, value)
-        return Tracing(Telemetry(self.provider) if enabled else Telemetry(), EdgeSettings())
+        return Tracing(Telemetry(self.recorder) if enabled else Telemetry(), EdgeSettings())
 
 
 @pytest.fixture
-def parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
-    made = Parts(monkeypatch)
-    yield made
-    made.provider.shutdown()
+def parts(monkeypatch: pytest.MonkeyPatch) -> Parts:
+    return Parts(monkeypatch)
 
 
 @pytest.mark.parametrize(

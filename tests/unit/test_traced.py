@@ -1,6 +1,5 @@
 """`edge/traced.py`: what becomes of traced deliveries, against the SDK's exporter in memory."""
 
-
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor

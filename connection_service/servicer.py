@@ -261,9 +261,10 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 device_id=origin.device_id,
                 connection_id=origin.connection_id,
             )
-            if spans and spans[index].recorded:
+            span = spans[index]
+            if span.recorded:
                 connections = sum(map(len, routes.values()))
-                spans[index].set({semconv.EDGES: list(routes), semconv.CONNECTIONS: connections})
+                span.set({semconv.EDGES: list(routes), semconv.CONNECTIONS: connections})
             for edge_id, connection_ids in routes.items():
                 # In place: a message that is given to another one is copied.
                 by_edge[edge_id].batch.deliveries.add(event=item.event, connection_ids=connection_ids)

@@ -63,8 +63,7 @@ class TracedDeliveries:
 
     def superseded(self, timer_id: str) -> None:
         """A newer state of a timer was put into the mailbox, where only the newest waits."""
-        if timer_id in self._waiting:
-            self._end_waiting(timer_id, semconv.OUTCOME_REPLACED)
+        self._end_waiting(timer_id, semconv.OUTCOME_REPLACED)
 
     def withdrawn(self, timer_id: str) -> None:
         """A timer's waiting state was taken out of the mailbox."""
@@ -72,8 +71,6 @@ class TracedDeliveries:
 
     def written(self) -> None:
         """Some of what waited was written to the socket."""
-        if not self._waiting:
-            return
         for timer_id in [timer_id for timer_id in self._waiting if not self._waits(timer_id)]:
             state, since_ns = self._waiting.pop(timer_id)
             span = self._span(state)

@@ -43,10 +43,10 @@ class Recorder:
         trace_id: int = 0,
         started_ns: int = 0,
     ) -> "RecordedSpan":
-        """A span that begins now, or began so many nanoseconds after 1970. `parent`, a well-formed `traceparent`, or empty: then
-        it begins a trace, one with this id if there is one.
+        """A span that begins now, or began so many nanoseconds after 1970. When `parent` is not a well-formed `traceparent`, it
+        begins a trace, one with this id if there is one.
         """
-        above = _span_context(parent) if parent else None
+        above = _span_context(parent)
         trace_id = above.trace_id if above is not None else trace_id or _random_id(128)
         span = RecordedSpan(self, kind, SpanContext(trace_id, _random_id(64), False, _SAMPLED), above, started_ns)
         if attributes:
@@ -88,8 +88,9 @@ class RecordedSpan:
         self._events.append(Event(name))
 
     def link(self, traceparent: str) -> None:
-        if well_formed(traceparent):
-            self._links.append(Link(_span_context(traceparent)))
+        context = _span_context(traceparent)
+        if context is not None:
+            self._links.append(Link(context))
 
     def fail(self, kind: str, reason: str = "") -> None:
         self._attributes[ERROR_TYPE] = kind
@@ -131,8 +132,10 @@ class RecordedSpan:
         self.end()
 
 
-def _span_context(traceparent: str) -> SpanContext:
-    """The context that a well-formed `traceparent` names, in another process."""
+def _span_context(traceparent: str) -> SpanContext | None:
+    """The context that a `traceparent` names, in another process; None when it is malformed."""
+    if not well_formed(traceparent):
+        return None
     flags = TraceFlags(int(traceparent[53:55], 16))
     return SpanContext(int(traceparent[3:35], 16), int(traceparent[36:52], 16), True, flags)
 

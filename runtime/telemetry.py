@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from runtime.recorder import Recorder
 
 MOST_LINKS = 128
-"""Links of one span: as many as a batch has items, and as many as the SDK keeps."""
+"""Links of one span: as many as a batch has items."""
 
 FLUSH_WITHIN = 3.0
 """Seconds that the last spans may take at a process's end; what is left then is lost, and counted in the log."""
@@ -163,14 +163,14 @@ class Telemetry:
         if self._recorder is None:
             return NO_SPAN
         named = int(client_parent[3:35], 16) if client_parent[3:19] == _prefix else 0
-        parent = "" if named else well_formed(client_parent)
+        parent = "" if named else client_parent
         return self._recorder.start(kind, parent, attributes, trace_id=named, started_ns=started_ns)
 
     def span(self, kind: SpanType, parent: str, attributes: Attributes | None = None, *, started_ns: int = 0) -> Span:
         """A span within the trace of one item; inert when that is not recorded."""
         if self._recorder is None or not is_sampled(parent):
             return NO_SPAN
-        return self._recorder.start(kind, well_formed(parent), attributes, started_ns=started_ns)
+        return self._recorder.start(kind, parent, attributes, started_ns=started_ns)
 
     def spans(
         self, kind: SpanType, parents: Sequence[str], describe: Callable[[int], Attributes] | None = None
@@ -186,10 +186,7 @@ class Telemetry:
         if not recorded:
             return _NO_SPANS
         return SpanGroup(
-            {
-                index: recorder.start(kind, well_formed(parents[index]), describe(index) if describe else None)
-                for index in recorded
-            }
+            {index: recorder.start(kind, parents[index], describe(index) if describe else None) for index in recorded}
         )
 
     def batch_span(self, kind: SpanType, parents: Sequence[str], attributes: Attributes | None = None) -> Span:
@@ -200,7 +197,7 @@ class Telemetry:
         """
         if self._recorder is None:
             return NO_SPAN
-        traced = [well_formed(parent) for parent in parents if is_sampled(parent)]
+        traced = [parent for parent in parents if is_sampled(parent)]
         if not traced:
             return NO_SPAN
         parent, links = (traced[0], ()) if len(traced) == 1 else ("", traced[:MOST_LINKS])

@@ -44,10 +44,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leaves out what a module says that it does not need: `pytestmark = pytest.mark.one_store` is for tests that are about the
     edge, whatever is behind it. What is stored has tests of its own on every store.
     """
-    left_out = [item for item in items if item.get_closest_marker("one_store") and "mongodb" in item.name]
+    left_out = {item for item in items if item.get_closest_marker("one_store") and "mongodb" in item.name}
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

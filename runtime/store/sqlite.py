@@ -7,11 +7,13 @@ next one, so one fsync carries many.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar, cast
+
+import msgspec
 
 from runtime import logs
 from runtime.batcher import Batcher
@@ -44,6 +46,14 @@ class SqliteDatabase:
         return await asyncio.get_running_loop().run_in_executor(
             self._reader, _run_translated, work, self._read_connection
         )
+
+    async def column(self, query: str, *arguments: object) -> list[bytes]:
+        """The only column of what a query finds, in its order: documents, as they were stored. Raises Unavailable."""
+
+        def work(connection: sqlite3.Connection) -> list[bytes]:
+            return [value for (value,) in connection.execute(query, arguments)]
+
+        return await self.read(work)
 
     async def write(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Runs `work` in a transaction and returns its result when that is on disk.
@@ -135,6 +145,11 @@ async def open_sqlite(path: Path, schema: str, upgrade: str = "") -> AsyncIterat
         yield database
     finally:
         await database.close()
+
+
+def json_array(ids: Collection[str]) -> str:
+    """Ids as one argument of a query, for `json_each`: a statement for any number of them."""
+    return msgspec.json.encode(list(ids)).decode()
 
 
 def _connect(path: Path) -> sqlite3.Connection:

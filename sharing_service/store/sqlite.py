@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from runtime.store.measured import MeasuredStore
-from runtime.store.sqlite import SqliteDatabase, open_sqlite
+from runtime.store.sqlite import SqliteDatabase, json_array, open_sqlite
 from sharing_service import domain
 from sharing_service.domain import Audience, Share
 from sharing_service.store.contract import WRITES, Save
@@ -51,11 +51,11 @@ class SqliteShareStore(MeasuredStore, writes=WRITES):
         await self._database.probe()
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Share]:
-        shares = await self._select(_BY_ID, _json(timer_ids))
+        shares = await self._select(_BY_ID, json_array(timer_ids))
         return {share.timer_id: share for share in shares}
 
     async def load_audiences(self, timer_ids: Collection[str]) -> dict[str, Audience]:
-        audiences = map(_decode_audience, await self._read(_BY_ID, _json(timer_ids)))
+        audiences = map(_decode_audience, await self._database.column(_BY_ID, json_array(timer_ids)))
         return {audience.timer_id: audience for audience in audiences}
 
     async def save(self, saves: Sequence[Save]) -> list[bool]:
@@ -64,9 +64,7 @@ class SqliteShareStore(MeasuredStore, writes=WRITES):
         )
 
     async def list_shared_with(self, user_id: str) -> list[Share]:
-        return await self._select(
-            "SELECT share FROM members JOIN shares USING (timer_id) WHERE user_id = ?", (user_id,)
-        )
+        return await self._select("SELECT share FROM members JOIN shares USING (timer_id) WHERE user_id = ?", user_id)
 
     async def count_shared_with(self, user_id: str) -> int:
         def work(connection: sqlite3.Connection) -> int:
@@ -89,7 +87,8 @@ class SqliteShareStore(MeasuredStore, writes=WRITES):
         return await self._select(
             "SELECT share FROM shares WHERE pending_since_us IS NOT NULL AND (pending_since_us, timer_id) > (?, ?) "
             "ORDER BY pending_since_us, timer_id LIMIT ?",
-            (*after, limit),
+            *after,
+            limit,
         )
 
     async def delete(self, timer_ids: Collection[str]) -> None:
@@ -101,14 +100,8 @@ class SqliteShareStore(MeasuredStore, writes=WRITES):
 
         await self._database.write(work)
 
-    async def _select(self, query: str, arguments: tuple[object, ...]) -> list[Share]:
-        return [_decode(share) for share in await self._read(query, arguments)]
-
-    async def _read(self, query: str, arguments: tuple[object, ...]) -> list[bytes]:
-        def work(connection: sqlite3.Connection) -> list[bytes]:
-            return [share for (share,) in connection.execute(query, arguments)]
-
-        return await self._database.read(work)
+    async def _select(self, query: str, *arguments: str | int) -> list[Share]:
+        return [_decode(share) for share in await self._database.column(query, *arguments)]
 
 
 @asynccontextmanager
@@ -116,10 +109,6 @@ async def open_store(directory: Path) -> AsyncIterator[SqliteShareStore]:
     """The store in `shares.sqlite` of a directory, for the length of the context."""
     async with open_sqlite(directory / "shares.sqlite", SCHEMA) as database:
         yield SqliteShareStore(database)
-
-
-def _json(ids: Collection[str]) -> tuple[str]:
-    return (msgspec.json.encode(list(ids)).decode(),)
 
 
 def _save(connection: sqlite3.Connection, share: Share, expected_version: int | None) -> bool:

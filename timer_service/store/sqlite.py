@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from runtime.store.measured import MeasuredStore
-from runtime.store.sqlite import SqliteDatabase, open_sqlite
+from runtime.store.sqlite import SqliteDatabase, json_array, open_sqlite
 from timer_service.domain import State, Timer
 from timer_service.store.contract import WRITES, Marker, Save
 
@@ -63,7 +63,7 @@ class SqliteTimerStore(MeasuredStore, writes=WRITES):
 
     async def load(self, timer_ids: Collection[str]) -> dict[str, Timer]:
         timers = await self._select(
-            "SELECT state FROM json_each(?) AS wanted JOIN timers ON timer_id = wanted.value", _json(timer_ids)
+            "SELECT state FROM json_each(?) AS wanted JOIN timers ON timer_id = wanted.value", json_array(timer_ids)
         )
         return {timer.timer_id: timer for timer in timers}
 
@@ -104,7 +104,7 @@ class SqliteTimerStore(MeasuredStore, writes=WRITES):
 
     async def list_live(self, owners: Collection[str]) -> list[Timer]:
         return await self._select(
-            "SELECT state FROM json_each(?) AS wanted JOIN timers ON live_owner = wanted.value", _json(owners)
+            "SELECT state FROM json_each(?) AS wanted JOIN timers ON live_owner = wanted.value", json_array(owners)
         )
 
     async def list_stopped(self, owner: str, since_us: int, limit: int) -> list[Timer]:
@@ -129,10 +129,7 @@ class SqliteTimerStore(MeasuredStore, writes=WRITES):
         await self._database.write(work)
 
     async def _select(self, query: str, *arguments: str | int) -> list[Timer]:
-        def work(connection: sqlite3.Connection) -> list[bytes]:
-            return [state for (state,) in connection.execute(query, arguments)]
-
-        return [_decode(state) for state in await self._database.read(work)]
+        return [_decode(state) for state in await self._database.column(query, *arguments)]
 
 
 @asynccontextmanager
@@ -148,10 +145,6 @@ class _Row(NamedTuple):
     stopped_at_us: int | None
     state: bytes
     timer_id: str
-
-
-def _json(ids: Collection[str]) -> str:
-    return msgspec.json.encode(list(ids)).decode()
 
 
 def _row(timer: Timer) -> _Row:

@@ -89,11 +89,12 @@ class SqliteTimerStore(MeasuredStore, writes=WRITES):
         await self._database.write(work)
 
     async def list_pending(self, limit: int, after: tuple[int, str]) -> list[Timer]:
-        # Sorted anew each time: there are few, and an index would have to be kept with every write.
+        # Sorted anew each time: there are few, and an index would have to be kept with every write. CROSS JOIN has SQLite take
+        # the markers first: left to choose, it takes every timer there is and looks for its marker, once a second.
         def work(connection: sqlite3.Connection) -> list[tuple[bytes, int]]:
             return connection.execute(
-                "SELECT state, since_us FROM pending JOIN timers USING (timer_id) "
-                "WHERE (since_us, timer_id) > (?, ?) ORDER BY since_us, timer_id LIMIT ?",
+                "SELECT state, since_us FROM (SELECT timer_id, since_us FROM pending WHERE (since_us, timer_id) > (?, ?) "
+                "ORDER BY since_us, timer_id LIMIT ?) CROSS JOIN timers USING (timer_id) ORDER BY since_us, timer_id",
                 (*after, limit),
             ).fetchall()
 

@@ -152,8 +152,13 @@ class AppConversation(Conversation):
         if request.must_see and outcome.version == view.timer.version:
             state = _state(view)
             app.send_state(state, state.frame(self._codec))
-        if request.share_with is not None and view.audience.owner_id == app.user_id:
+        if request.share_with is None:
+            return
+        audience = view.audience
+        if audience.owner_id == app.user_id:
             self._share_with(view, _Wish(request.share_with, request.item.traceparent, view.timer.name))
+        elif {audience.owner_id, *request.share_with} != {audience.owner_id, *audience.member_ids}:
+            app.correct(view.timer.timer_id)  # a member's set says nothing, but it is what the device shows now
 
     def _fail(
         self, reply: Reply, error: BaseException, timer_id: str = "", current: event_pb2.TimerView | None = None

@@ -317,6 +317,33 @@ async def test_the_owners_set_is_the_whole_one_and_a_members_says_nothing(
         assert (await laptop.ask(type="sync", versions={}))["timers"][0]["sharedWith"] == [carol.user]
 
 
+async def test_a_member_who_changes_the_set_is_shown_the_true_one_again(
+    connect: Connect, phone: Phone, unique: Unique
+) -> None:
+    async with connect("alice", "laptop") as laptop, phone("bob") as bob:
+        await bob.snapshot()
+        tea = unique("tea")
+        await laptop.done(type="timer", action="update", timer={"id": tea, "name": "Tea", "totalDuration": "PT5M"})
+        for user in ("bob", "carol"):
+            await laptop.done(type="share", action="add", timerId=tea, sharedWithUser=unique(user))
+        everybody = {laptop.user, bob.user, unique("carol")}
+        await bob.timer(tea, shared_with=everybody)
+        for theirs in ((bob.user, "mallory"), (bob.user,), ()):
+            bob.forget_when_changed(tea)
+            await bob.share(tea, *theirs)  # shown at once on bob's phone, and nowhere else
+            assert bob.timers[tea].shared_with != everybody
+            await bob.timer(tea, shared_with=everybody)
+        assert bob.counts.thrown_away == 0
+        # Who says what is so is not answered with it.
+        count = len(bob.typed("updateTimer"))
+        bob.forget_when_changed(tea)
+        await bob.rename(tea, "Bob's")
+        await laptop.update(tea)
+        await asyncio.sleep(2)  # a state for the phone would have been held for 1.1 s
+        await bob.settled()
+        assert len(bob.typed("updateTimer")) == count
+
+
 async def test_a_share_that_crosses_the_owners_update_is_not_undone_by_it(
     connect: Connect, phone: Phone, unique: Unique
 ) -> None:

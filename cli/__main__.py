@@ -130,6 +130,29 @@ async def share(
 
 @app.command(rich_help_panel=_TIMERS)
 @online
+async def invite(access: Access, timer: Which, *, as_json: bool) -> None:
+    """Print a link to a timer of yours: for a day, whoever has it can join."""
+    from cli import commands
+
+    await commands.invite(access, timer, as_json=as_json)
+
+
+@app.command(rich_help_panel=_TIMERS)
+@online
+async def join(
+    access: Access,
+    link: Annotated[str, typer.Argument(metavar="LINK", help="As `bubble invite` and the page make them.")],
+    *,
+    as_json: bool,
+) -> None:
+    """Join a timer by a link. Everybody who sees the timer sees your name then."""
+    from cli import commands
+
+    await commands.join(access, link, as_json=as_json)
+
+
+@app.command(rich_help_panel=_TIMERS)
+@online
 async def revoke(
     access: Access,
     timer: Which,

@@ -20,6 +20,7 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 """Where `make run` is."""
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+_PORTS = {"http": 80, "https": 443}
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,6 +44,10 @@ class Access(NamedTuple):
     def socket_url(self) -> str:
         """Where the WebSocket is."""
         return "ws" + self.url.removeprefix("http") + "/ws"
+
+    def is_at(self, url: str) -> bool:
+        """Whether that is an address of this system: the same scheme, host and port, whatever the path."""
+        return _origin(url) == _origin(self.url)
 
     @property
     def host(self) -> str:
@@ -108,6 +113,13 @@ def _base(url: str) -> str:
     if scheme is None or not parts.hostname:
         raise Problem(f"“{url}” is no address of a server.", hint=f"One looks like {DEFAULT_URL}.", code=ExitCode.USAGE)
     return f"{scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/ws')}"
+
+
+def _origin(url: str) -> tuple[str | None, str | None, int | None]:
+    """Scheme, host and port of an address; its scheme is None when it is no address of a server."""
+    parts = _split(url)
+    scheme = _SCHEMES.get(parts.scheme)
+    return scheme, parts.hostname, parts.port or _PORTS.get(scheme or "")
 
 
 def _split(url: str) -> SplitResult:

@@ -23,13 +23,16 @@ from cli.reconnect import TOKEN_EXPIRED
 PATIENCE = 15.0
 """Seconds a command may take, reconnects included: a restart of the server takes a few."""
 
+HTTP_WITHIN = 5.0
+"""Seconds a plain request over HTTP may take."""
+
+GATEWAY = (502, 503, 504)
+"""HTTP statuses that say: the server, or a proxy before it, has nobody to answer just now."""
+
 _CONNECT_WITHIN = 10.0
-_HTTP_WITHIN = 5.0
 _SEND_WITHIN = 10.0
 _CLOSE_WITHIN = 1.0
 _LARGEST_MESSAGE = 64 * 1024 * 1024  # a snapshot of thousands of timers that are shared with hundreds each
-
-_GATEWAY = (502, 503, 504)  # the server, or a proxy before it, has nobody to answer just now
 
 
 Result = TypeVar("Result")
@@ -86,7 +89,7 @@ class Client:
         return self.conversation.clock.now(local_now())
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_HTTP_WITHIN))
+        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=HTTP_WITHIN))
         self._task = asyncio.create_task(self._stay_connected())
         try:
             await self._or_failed(self._ready, PATIENCE)
@@ -135,6 +138,7 @@ class Client:
             raise refusal(
                 answer.get("code", 500),
                 str(answer.get("error", "The server refused it")),
+                field=str(answer.get("field", "")),
                 retry_after=answer.get("retryAfter", 0.0),
                 trace_id=answer.get("traceId", ""),
             )
@@ -244,7 +248,7 @@ class Client:
                 f"The server does not accept the token: {error or 'it says no more'}.",
                 hint=f"The token is from {self.access.source}. `bubble token NAME` makes one where you have the secret.",
             )
-        if status in _GATEWAY:
+        if status in GATEWAY:
             return Busy(f"{self.access.host} takes no connections now: {error or f'HTTP {status}'}.")
         if error:
             return Problem(f"The server refused the connection: {error}.")
@@ -329,7 +333,7 @@ async def development_token(http: aiohttp.ClientSession, access: Access, user: s
             body = await response.read()
     except (aiohttp.ClientError, OSError) as error:
         raise unreachable(access, error) from error
-    if response.status in _GATEWAY:
+    if response.status in GATEWAY:
         raise Busy(f"{access.host} takes no connections now: HTTP {response.status}.")
     if response.status != 200:
         raise BadToken(

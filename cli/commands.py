@@ -4,12 +4,13 @@ import asyncio
 import shlex
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from rich.text import Text
 
-from cli import human, output
+from cli import human, links, output, rest
 from cli.access import Access
 from cli.client import Client
 from cli.errors import ExitCode, NoSuchTimer, Problem
@@ -83,6 +84,39 @@ async def share(access: Access, what: str, users: Sequence[str], *, add: bool, a
         else:
             text = f"{quoted(timer)} is shared with {', '.join(timer.members) or 'nobody'}."
         _tell(timer, client.now, text, as_json=as_json)
+
+
+async def invite(access: Access, what: str, *, as_json: bool) -> None:
+    """Prints a link by which others join a timer."""
+    async with Client(access) as client:
+        timer = client.conversation.timers.find(what)
+    answer = await rest.post(access, "/invitations", {"timerId": timer.id})
+    link = links.link_of(access, answer["invitation"])
+    if as_json:
+        output.print_json({"link": link, **answer})
+        return
+    print(link)  # alone, so that it can go anywhere through a pipe
+    until = datetime.fromisoformat(answer["expiresAt"]).astimezone()
+    output.print_note(
+        f"Until {until:%a %H:%M}, whoever has it can join {quoted(timer)}; removing somebody from the timer ends it."
+    )
+
+
+async def join(access: Access, link: str, *, as_json: bool) -> None:
+    """Accepts an invitation, and shows the timer it is for."""
+    answer = await rest.post(access, "/invitations/accept", {"invitation": links.invitation_of(link, access)})
+    # Only now, so that the timer is among the first ones that come: there is nothing to wait for.
+    async with Client(access) as client:
+        timer = client.conversation.timers.get(answer["timerId"])
+        if timer is None:
+            raise Problem(
+                "You have joined, but the timer is gone already.",
+                hint="It was stopped, or its owner has removed you since.",
+                code=ExitCode.NOT_FOUND,
+            )
+        is_own = timer.user_id == client.conversation.user_id
+        joined = "That is a timer of your own." if is_own else f"You have joined a timer of {timer.owner}."
+        _tell(timer, client.now, f"{joined} {output.what_it_does(timer, client.now)}", as_json=as_json)
 
 
 async def show_list(access: Access, *, as_json: bool) -> None:

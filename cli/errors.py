@@ -70,10 +70,13 @@ class NoSuchTimer(Problem):
         super().__init__(f"There is no timer “{what}”.", hint=hint, code=ExitCode.NOT_FOUND)
 
 
-def refusal(code: int, error: str, *, retry_after: float = 0.0, trace_id: str = "") -> Problem:
+def refusal(code: int, error: str, *, field: str = "", retry_after: float = 0.0, trace_id: str = "") -> Problem:
     """What the server's error reply to a command means. `code`, `error` and the rest: docs/protocol.md, "Errors"."""
     sentence = error.rstrip(".") + "."
     match code:
+        case 400 | 403 if field == "invitation":
+            exit_code = ExitCode.USAGE if code == 400 else ExitCode.NOT_YOURS
+            return Problem(sentence, hint="Ask whoever sent the link for a new one.", code=exit_code)
         case 401:
             return BadToken(sentence, hint="Get a new token, and set it with --token, BUBBLE_TOKEN or the config file.")
         case 403:
@@ -82,7 +85,7 @@ def refusal(code: int, error: str, *, retry_after: float = 0.0, trace_id: str = 
                 hint="Its owner can share it with you; only its owner can share it with others.",
                 code=ExitCode.NOT_YOURS,
             )
-        case 404:
+        case 404 if field:
             return Problem(
                 sentence,
                 hint="It may have been stopped a moment ago: `bubble list` shows what there is.",

@@ -60,6 +60,11 @@ def print_problem(problem: Problem, *, as_json: bool) -> None:
         console.print(f"[dim]Hint:[/]  {escape(human.printable(problem.hint))}")
 
 
+def print_note(text: str) -> None:
+    """A word beside the result, on the standard error: it does not get into pipes and files."""
+    Terminal(stderr=True, highlight=False, soft_wrap=True).print(Text(text, style="dim"))
+
+
 def nobody_reads() -> None:
     """The reader of our output is gone, such as `head`: what is still in buffers goes nowhere, without a complaint."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

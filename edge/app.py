@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,20 +16,18 @@ from aiohttp.http_exceptions import HttpProcessingError
 from edge import metrics
 from edge.auth import Identity, Unauthorized, make_token
 from edge.codec.seed import SeedCodec
-from edge.conversation import log_unexpected
 from edge.dialects.app_session import AppSession
 from edge.dialects.choice import Dialect, dialect_of
 from edge.dialects.devices import Devices
-from edge.errors import ClientError, busy, from_exception
+from edge.errors import ClientError, busy
 from edge.hub import Hub
-from edge.invitations import MAX_LENGTH, Invitation, Invitations
+from edge.invitations import Invitations
 from edge.limits import MAX_FRAME
 from edge.local_time import zone_from
 from edge.rest.routes import Rest
 from edge.session import Session
 from runtime import logs, metrics_server, semconv, text
 from runtime.health import Health
-from runtime.iso8601 import format_instant
 from runtime.telemetry import trace_id, unrecorded, well_formed
 
 log = logs.get(__name__)
@@ -41,9 +39,6 @@ UNKNOWN_DEVICE = "unknown"
 _SOCKET_BUFFER = 64 * 1024
 """Bytes the kernel may keep for one connection, each way. Without this bound it hides megabytes of a slow reader's backlog,
 and keeps megabytes that we do not read from somebody who sends too much."""
-
-Handler = Callable[[str, dict[str, str], str], Awaitable[dict[str, str]]]
-"""Of the user, what it sent, and the trace's context, makes the answer. Raises as everything behind the edge does."""
 
 _DEV_TOKEN_LIFETIME = 12 * 3_600.0
 
@@ -79,7 +74,8 @@ class Edge:
         self._hub = hub
         self._health = health
         self._secret = next(iter(secrets), "")  # the first one signs
-        self._invitations = Invitations(hub.backend, secrets)
+        per_minute = hub.settings.invitations_per_minute
+        self._invitations = Invitations(hub.backend, secrets, per_minute=per_minute)
         self._seed = SeedCodec()
         self._devices = Devices()
         self._default_zone = zone_from(hub.settings.app_time_zone) or 0
@@ -93,9 +89,7 @@ class Edge:
         app.router.add_get("/", self.page_or_socket)
         app.router.add_static("/static", STATIC)
         app.router.add_get("/config", self.config)
-        app.router.add_post("/invitations", self.invite)
-        app.router.add_post("/invitations/accept", self.accept_invitation)
-        Rest(self._hub, self._origin_is_fine).add_to(app.router)
+        Rest(self._hub, self._invitations, self._origin_is_fine).add_to(app.router)
         app.router.add_get("/healthz", _alive)
         app.router.add_get("/readyz", self.ready)
         app.router.add_get("/metrics", _metrics)
@@ -197,47 +191,6 @@ class Edge:
         """What the page must know."""
         return web.json_response({"dev": self._hub.settings.dev, "invitations": self._invitations.possible})
 
-    async def invite(self, request: web.Request) -> web.Response:
-        """An invitation to a timer of the bearer's, to be handed on as a link."""
-
-        async def make(user_id: str, fields: dict[str, str], _traceparent: str) -> dict[str, str]:
-            if not self._invitations.possible:
-                raise ClientError(404, "There are no invitations here: the edge has no secret to sign them with")
-            timer_id = fields.get("timerId", "")
-            problem = text.problem_with_id(timer_id)
-            if problem:
-                raise ClientError(400, f"timerId {problem}", field="timerId")
-            signed, invitation = await self._invitations.make(timer_id, user_id)
-            return _told(invitation) | {"invitation": signed}
-
-        return await self._post(request, make)
-
-    async def accept_invitation(self, request: web.Request) -> web.Response:
-        """Makes the bearer of the token a member of the timer that an invitation is for."""
-
-        async def accept(user_id: str, fields: dict[str, str], traceparent: str) -> dict[str, str]:
-            signed = fields.get("invitation", "")
-            if len(signed) > MAX_LENGTH:
-                raise ClientError(400, f"invitation must have at most {MAX_LENGTH} characters", field="invitation")
-            return _told(await self._invitations.accept(signed, user_id, traceparent))
-
-        return await self._post(request, accept)
-
-    async def _post(self, request: web.Request, answer: Handler) -> web.Response:
-        """What a signed-in user posts: a JSON object of texts; refusals are told as over the socket."""
-        traceparent = unrecorded(well_formed(request.headers.get("traceparent")))
-        try:
-            identity = await self._hub.verifier.verify(_token(request))
-            try:
-                fields = msgspec.json.decode(await request.read(), type=dict[str, str])
-            except msgspec.DecodeError as error:
-                raise ClientError(400, "Send a JSON object of texts") from error
-            return web.json_response(await answer(identity.user_id, fields, traceparent))
-        except Exception as error:
-            log_unexpected(error, "request failed", path=request.path, **logs.about(traceparent))
-            refusal = from_exception(error)
-            return _refusal(refusal.code, refusal.message, traceparent, retry_after_ms=refusal.retry_after_ms)
-
     async def ready(self, _request: web.Request) -> web.Response:
         """200 when connections are taken; else 503 and why."""
         return _response(metrics_server.readiness(self._not_ready(), self._health.degraded))
@@ -299,14 +252,6 @@ async def _secure(request: web.Request, handler: Any) -> web.StreamResponse:
     if not response.prepared:
         response.headers.update(_SECURITY_HEADERS)
     return response
-
-
-def _told(invitation: Invitation) -> dict[str, str]:
-    return {
-        "timerId": invitation.timer_id,
-        "owner": invitation.owner,
-        "expiresAt": format_instant(int(invitation.expires_at * 1_000_000)),
-    }
 
 
 def _token(request: web.Request) -> str:

@@ -76,6 +76,12 @@ class EdgeSettings(ProcessSettings):
     message_burst: float = Field(
         60, ge=0, validation_alias="BUBBLE_MESSAGE_BURST", description="messages one connection may send at once"
     )
+    invitations_per_minute: float = Field(
+        30,
+        ge=0,
+        validation_alias="BUBBLE_INVITATIONS_PER_MINUTE",
+        description="invitations one user may make per minute at one edge, on average and at once; 0 = no limit",
+    )
     max_connections: int = Field(
         20_000, ge=0, validation_alias="BUBBLE_MAX_CONNECTIONS", description="connections of this edge; 0 = no limit"
     )

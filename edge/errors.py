@@ -15,7 +15,7 @@ MEANINGS = {
     404: "there is no such timer",
     409: "the timer has another version, or was stopped a moment ago",
     413: "the message is too long",
-    429: "too many messages, timers, members or shares",
+    429: "too many messages, invitations, timers, members or shares",
     500: "something unexpected",
     503: "overloaded, or a part of the system is away",
 }

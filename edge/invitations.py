@@ -7,15 +7,20 @@ removed does not come back by the same link.
 """
 
 import hmac
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import Any
 
 import jwt
 import msgspec
 
+from edge import metrics
 from edge.backend import Backend
-from edge.errors import ClientError, from_item
+from edge.errors import ClientError, from_exception, from_item
+from edge.rest.rates import UserRates
 from proto.common.v1 import common_pb2
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2
@@ -23,11 +28,27 @@ from proto.sharing.v1 import sharing_pb2
 LIFETIME = 24 * 3_600.0
 """Seconds an invitation is good for: long enough for a family to see it, short enough to be forgotten in a chat."""
 
-MAX_LENGTH = 2_048
-"""Characters of an invitation, which travels in a link. The longest ids make it some 900 long."""
-
 _ALGORITHM = "HS256"
 _PURPOSE = b"bubble-timer invitation 1"
+
+
+class Outcome(StrEnum):
+    """What came of a request to make an invitation, or to accept one. docs/operations.md says what each means."""
+
+    MADE = "made"
+    DENIED = "denied"
+    LIMITED = "limited"
+    ACCEPTED = "accepted"
+    INVALID = "invalid"
+    ENDED = "ended"
+    FULL = "full"
+    GONE = "gone"
+    FAILED = "failed"
+
+
+# By the code of the refusal; any other is a failure of ours.
+_NOT_MADE = {403: Outcome.DENIED, 404: Outcome.GONE, 429: Outcome.LIMITED}
+_NOT_ACCEPTED = {400: Outcome.INVALID, 403: Outcome.ENDED, 404: Outcome.GONE, 429: Outcome.FULL}
 
 
 class Invitation(msgspec.Struct, frozen=True):
@@ -42,13 +63,15 @@ class Invitation(msgspec.Struct, frozen=True):
 class Invitations:
     """Makes invitations and accepts them.
 
-    `secrets`: those of the tokens; the first one signs, all of them are good for checking. The keys are derived from them, so
-    that an invitation is never taken for an access token, nor an access token for an invitation.
+    `token_secrets`: those of the tokens; the first one signs, all of them are good for checking. The keys are derived from
+    them, so that an invitation is never taken for an access token, nor an access token for an invitation. `per_minute`: how
+    many a user may ask for, on average and at once; 0 = no limit.
     """
 
-    def __init__(self, backend: Backend, secrets: Sequence[str]) -> None:
+    def __init__(self, backend: Backend, token_secrets: Sequence[str], *, per_minute: float = 0) -> None:
         self._backend = backend
-        self._keys = [hmac.digest(secret.encode(), _PURPOSE, "sha256") for secret in secrets]
+        self._keys = [hmac.digest(secret.encode(), _PURPOSE, "sha256") for secret in token_secrets]
+        self._rates = UserRates(per_minute / 60, per_minute)
 
     @property
     def possible(self) -> bool:
@@ -56,14 +79,20 @@ class Invitations:
         return bool(self._keys)
 
     async def make(self, timer_id: str, owner: str) -> tuple[str, Invitation]:
-        """An invitation to a timer, and what it says. Raises ClientError: 404, also for a stopped timer; 403 for all but the
-        owner.
+        """An invitation to a timer, and what it says. Raises ClientError: 404, also for a stopped timer, and where there are no
+        invitations; 403 for all but the owner; 429 for who has asked for too many.
         """
-        view = await self._live(timer_id)
-        if view.audience.owner_id != owner:
-            raise ClientError(403, "Only the owner can invite", field="timerId")
-        invitation = Invitation(timer_id, owner, view.audience.version, float(int(time.time() + LIFETIME)))
-        return self._sign(invitation), invitation
+        if not self.possible:
+            raise ClientError(404, "There are no invitations here: the edge has no secret to sign them with")
+        with _counted(Outcome.MADE, _NOT_MADE):
+            wait = self._rates.wait(owner, time.monotonic())
+            if wait:
+                raise ClientError(429, "Too many invitations", retry_after_ms=max(round(wait * 1_000), 1))
+            view = await self._live(timer_id)
+            if view.audience.owner_id != owner:
+                raise ClientError(403, "Only the owner can invite", field="timerId")
+            invitation = Invitation(timer_id, owner, view.audience.version, float(int(time.time() + LIFETIME)))
+            return self._sign(invitation), invitation
 
     async def accept(self, signed: str, user_id: str, traceparent: str = "") -> Invitation:
         """Makes the bearer a member. Whoever is one already, or is the owner, is answered as done, so it may be repeated.
@@ -71,22 +100,25 @@ class Invitations:
         Raises ClientError: 400 when it is no invitation of ours; 403 when it has expired, or its owner has removed somebody
         since it was made or owns the timer no more; 404 when the timer is gone; 429 when the timer, or the user, has too many.
         """
-        invitation = self.read(signed)
-        await self._live(invitation.timer_id)
-        if user_id == invitation.owner:
+        with _counted(Outcome.ACCEPTED, _NOT_ACCEPTED):
+            invitation = self.read(signed)
+            view = await self._live(invitation.timer_id)
+            if user_id == invitation.owner:
+                return invitation
+            change = sharing_pb2.ChangeItem(
+                # In the owner's name, and from no device: all of the owner's screens are to be told.
+                origin=common_pb2.Origin(user_id=invitation.owner),
+                timer_id=invitation.timer_id,
+                add_user_id=user_id,
+                invited_at_version=invitation.audience_version,
+                traceparent=traceparent,
+                operation_id=secrets.token_hex(12),  # for repeats of our own channel
+                timer_name=view.timer.name,  # for the bearer's phones, which are told by push while none is connected
+            )
+            result = await self._backend.change(change)
+            if result.HasField("error"):
+                raise from_item(result.error)
             return invitation
-        change = sharing_pb2.ChangeItem(
-            # In the owner's name, and from no device: all of the owner's screens are to be told.
-            origin=common_pb2.Origin(user_id=invitation.owner),
-            timer_id=invitation.timer_id,
-            add_user_id=user_id,
-            invited_at_version=invitation.audience_version,
-            traceparent=traceparent,
-        )
-        result = await self._backend.change(change)
-        if result.HasField("error"):
-            raise from_item(result.error)
-        return invitation
 
     def read(self, signed: str) -> Invitation:
         """What an invitation says, when it is one of ours and has not expired. Raises ClientError."""
@@ -114,6 +146,17 @@ class Invitations:
         if not result.HasField("view") or result.view.timer.run_state == event_pb2.RUN_STATE_STOPPED:
             raise ClientError(404, "There is no such timer", field="timerId")
         return result.view
+
+
+@contextmanager
+def _counted(done: Outcome, refused: Mapping[int, Outcome]) -> Iterator[None]:
+    """Counts what comes of it: `done`, or what the code of a refusal means."""
+    try:
+        yield
+    except Exception as error:
+        metrics.INVITATIONS.labels(refused.get(from_exception(error).code, Outcome.FAILED)).inc()
+        raise
+    metrics.INVITATIONS.labels(done).inc()
 
 
 def _from_claims(claims: dict[str, Any]) -> Invitation:

@@ -33,6 +33,9 @@ REST = Histogram(
     ["type", "outcome"],
     buckets=LATENCIES,
 )
+INVITATIONS = Counter(
+    "bubble_edge_invitations", "Invitations that were asked for or presented, by what came of that", ["outcome"]
+)
 DELIVERIES = Counter("bubble_edge_deliveries", "States that were put into mailboxes, one per connection")
 CONFLATED = Counter("bubble_edge_conflated", "Of these, states that gave way to a newer one before they were written")
 BACKLOG = Gauge("bubble_edge_backlog_bytes", "Bytes that wait in all mailboxes")

@@ -11,8 +11,13 @@ import msgspec
 from edge import errors
 from edge.backend import Backend
 from edge.errors import ClientError
+from edge.invitations import Invitations
 from edge.rest.shapes import (
+    AcceptRequest,
+    AcceptResult,
     DeviceRequest,
+    InviteRequest,
+    InviteResult,
     RejectRequest,
     Result,
     ShareRequest,
@@ -28,6 +33,7 @@ from proto.sharing.v1 import sharing_pb2
 from proto.timer.v1 import timer_pb2
 from runtime import text
 from runtime.clock import now_us
+from runtime.iso8601 import format_instant
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +49,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return common_pb2.Origin(user_id=self.user_id)
 
 
-Answer: TypeAlias = Timer | list[Timer] | ShareResult | Result
+Answer: TypeAlias = Timer | list[Timer] | ShareResult | InviteResult | AcceptResult | Result
 
 
 async def list_shared(backend: Backend, call: Call) -> list[Timer]:
@@ -117,6 +123,18 @@ async def reject(backend: Backend, call: Call, request: RejectRequest) -> Result
     return Result(result="rejected")
 
 
+async def invite(invitations: Invitations, call: Call, request: InviteRequest) -> InviteResult:
+    """An invitation to a timer of the caller's, to be handed on as a link."""
+    signed, made = await invitations.make(_checked("timerId", request.timerId), call.user_id)
+    return InviteResult(invitation=signed, timerId=made.timer_id, owner=made.owner, expiresAt=_written(made.expires_at))
+
+
+async def accept(invitations: Invitations, call: Call, request: AcceptRequest) -> AcceptResult:
+    """The caller becomes a member of the timer that an invitation is for."""
+    accepted = await invitations.accept(request.invitation, call.user_id, call.traceparent)
+    return AcceptResult(timerId=accepted.timer_id, owner=accepted.owner, expiresAt=_written(accepted.expires_at))
+
+
 async def register_device(backend: Backend, call: Call, request: DeviceRequest) -> Result:
     """Keeps a device's push token."""
     device_id = _checked("deviceId", request.deviceId)
@@ -187,6 +205,10 @@ def _is_about_all(refusals: Sequence[ClientError]) -> bool:
     """Whether everybody was refused for one reason, and that is none of theirs: no right, no timer, or not now."""
     codes = {refusal.code for refusal in refusals}
     return len(codes) == 1 and not codes & {400}
+
+
+def _written(seconds: float) -> str:
+    return format_instant(int(seconds * 1_000_000))
 
 
 def _checked(field: str, value: str) -> str:

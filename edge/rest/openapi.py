@@ -12,9 +12,13 @@ import msgspec
 from edge.errors import MEANINGS
 from edge.limits import MAX_MESSAGE
 from edge.rest.shapes import (
+    AcceptRequest,
+    AcceptResult,
     DeviceId,
     DeviceRequest,
     Fault,
+    InviteRequest,
+    InviteResult,
     RejectRequest,
     Result,
     ShareRequest,
@@ -25,7 +29,10 @@ from edge.rest.shapes import (
 )
 from runtime.version import VERSION
 
-_SHAPES = (Timer, TimerChange, ShareRequest, ShareResult, RejectRequest, DeviceRequest, Result, Fault)
+_SHAPES = (
+    Timer, TimerChange, ShareRequest, ShareResult, RejectRequest, InviteRequest, InviteResult, AcceptRequest, AcceptResult,
+    DeviceRequest, Result, Fault,
+)  # fmt: skip
 _ALWAYS = (401, 403, 429, 500, 503)
 
 Json = dict[str, Any]
@@ -54,7 +61,7 @@ def document() -> Json:
         },
         "servers": [{"url": "/"}, {"url": "/prod"}],
         "security": [{"token": []}],
-        "tags": [{"name": "timers"}, {"name": "devices"}],
+        "tags": [{"name": "timers"}, {"name": "invitations"}, {"name": "devices"}],
         "paths": {
             "/timers/shared": {
                 "get": _operation(
@@ -102,6 +109,28 @@ def document() -> Json:
                     body="TimerChange",
                     parameters=[timer_path, zone],
                     faults=(400, 404, 409, 413),
+                ),
+            },
+            "/invitations": {
+                "post": _operation(
+                    "invite",
+                    "An invitation to a timer of yours, for a day: whoever has it may join. It ends when you remove somebody. "
+                    "Where the server has nothing to sign with there are none (404).",
+                    "invitations",
+                    _reference("InviteResult"),
+                    body="InviteRequest",
+                    faults=(400, 404, 413),
+                ),
+            },
+            "/invitations/accept": {
+                "post": _operation(
+                    "acceptInvitation",
+                    "You join the timer that an invitation is for; everybody who sees it sees your name. Whoever sees it already "
+                    "is answered as done.",
+                    "invitations",
+                    _reference("AcceptResult"),
+                    body="AcceptRequest",
+                    faults=(400, 404, 413),
                 ),
             },
             "/device-tokens": {

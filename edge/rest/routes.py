@@ -13,13 +13,22 @@ from edge import errors, metrics
 from edge.auth import Identity, Unauthorized
 from edge.errors import ClientError, busy
 from edge.hub import Hub
+from edge.invitations import Invitations
 from edge.limits import MAX_MESSAGE
 from edge.local_time import zone_from
 from edge.rest import handlers
 from edge.rest.handlers import Answer, Call
 from edge.rest.openapi import document
 from edge.rest.rates import UserRates
-from edge.rest.shapes import DeviceRequest, Fault, RejectRequest, ShareRequest, TimerChange
+from edge.rest.shapes import (
+    AcceptRequest,
+    DeviceRequest,
+    Fault,
+    InviteRequest,
+    RejectRequest,
+    ShareRequest,
+    TimerChange,
+)
 from runtime import logs, semconv
 from runtime.errors import brief
 from runtime.telemetry import NO_SPAN, Span, trace_id, unrecorded, well_formed
@@ -54,7 +63,7 @@ class Route(NamedTuple):
 class Rest:
     """The requests of one edge."""
 
-    def __init__(self, hub: Hub, origin_is_fine: OriginIsFine) -> None:
+    def __init__(self, hub: Hub, invitations: Invitations, origin_is_fine: OriginIsFine) -> None:
         self._hub = hub
         self._origin_is_fine = origin_is_fine
         settings = hub.settings
@@ -68,6 +77,13 @@ class Rest:
             Route("DELETE", "/timers/shared", lambda call, body: handlers.reject(backend, call, body), RejectRequest),
             Route("GET", "/timers/{id}", lambda call, _: handlers.get_timer(backend, call), changes=False),
             Route("POST", "/timers/{id}", lambda call, body: handlers.put_timer(backend, call, body), TimerChange),
+            Route("POST", "/invitations", lambda call, body: handlers.invite(invitations, call, body), InviteRequest),
+            Route(
+                "POST",
+                "/invitations/accept",
+                lambda call, body: handlers.accept(invitations, call, body),
+                AcceptRequest,
+            ),
             Route(
                 "POST",
                 "/device-tokens",

@@ -14,6 +14,9 @@ from runtime import text
 MAX_USERS = 100
 """Users in one request to share. Each counts as one message against the rate."""
 
+MAX_INVITATION = 2_048
+"""Characters of an invitation, which travels in a link. The longest ids make it some 900 long."""
+
 MAX_PUSH_TOKEN = 4_096
 """Characters of a push token, as the connection service takes them."""
 
@@ -43,6 +46,23 @@ End = Annotated[
         max_length=text.MAX_TIME_TEXT,
         description="An ISO-8601 date and time; kept exactly as it came. Without a zone it means UTC.",
         examples=["2026-11-24T08:20:30.123"],
+    ),
+]
+Signed = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_INVITATION,
+        description="An invitation: a signed text, good for whoever has it. In a link it stands behind `/#join=`.",
+        examples=["eyJhbGciOiJIUzI1NiJ9.eyJ0aW1lciI6InRlYSJ9.c2lnbmF0dXJl"],
+    ),
+]
+Instant = Annotated[
+    str,
+    Meta(
+        max_length=text.MAX_TIME_TEXT,
+        description="An ISO-8601 date and time in UTC.",
+        examples=["2026-11-24T08:20:30.000Z"],
     ),
 ]
 PushToken = Annotated[
@@ -109,6 +129,35 @@ class DeviceRequest(msgspec.Struct, kw_only=True):
 
     deviceId: DeviceId  # noqa: N815
     fcmToken: PushToken  # noqa: N815
+
+
+class InviteRequest(msgspec.Struct, kw_only=True):
+    """The timer that others are to be invited to."""
+
+    timerId: TimerId  # noqa: N815
+
+
+class InviteResult(msgspec.Struct, kw_only=True):
+    """An invitation to a timer. `owner` is who made it, and until `expiresAt` it is good."""
+
+    invitation: Signed
+    timerId: TimerId  # noqa: N815
+    owner: UserId
+    expiresAt: Instant  # noqa: N815
+
+
+class AcceptRequest(msgspec.Struct, kw_only=True):
+    """An invitation that whoever asks has been given."""
+
+    invitation: Signed
+
+
+class AcceptResult(msgspec.Struct, kw_only=True):
+    """The timer that whoever asks is a member of now, and what the invitation said."""
+
+    timerId: TimerId  # noqa: N815
+    owner: UserId
+    expiresAt: Instant  # noqa: N815
 
 
 class Result(msgspec.Struct, kw_only=True):

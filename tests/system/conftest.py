@@ -11,6 +11,8 @@ from tests.system.cluster import Cluster
 
 Connect = Callable[..., Client]
 
+NO_RATES = {"BUBBLE_MESSAGES_PER_SECOND": "0", "BUBBLE_INVITATIONS_PER_MINUTE": "0"}
+
 
 @pytest.fixture(scope="session")
 async def cluster(
@@ -18,7 +20,7 @@ async def cluster(
 ) -> AsyncIterator[Cluster]:
     """A system without limits on rates."""
     directory = tmp_path_factory.mktemp("system")
-    running = Cluster(directory, store_environment | {"BUBBLE_MESSAGES_PER_SECOND": "0"})
+    running = Cluster(directory, store_environment | NO_RATES)
     try:
         await running.start()
         yield running

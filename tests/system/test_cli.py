@@ -113,12 +113,70 @@ async def test_a_member_may_do_what_members_may_and_leaves_by_itself(person: Per
     assert gone.code == ExitCode.NOT_FOUND
 
 
+async def test_a_link_makes_whoever_has_it_a_member(person: Person, connect: Connect, unique: Names) -> None:
+    alice, bob = person("alice"), person("bob")
+    tea = (await alice.done("start", "Tea", "5m", "--json")).data["timer"]["id"]
+    invited = await alice.done("invite", "tea")
+    link = invited.out.removesuffix("\n")
+    assert link.startswith(f"{alice.environment['BUBBLE_URL']}/#join=")  # alone in a line: it goes through pipes
+    assert "whoever has it can join “Tea”" in invited.err
+
+    async with connect("alice", "phone") as phone:
+        joined = await bob.done("join", link)
+        assert joined.out.startswith(f"You have joined a timer of {unique('alice')}. “Tea” is running: 4:")
+        assert (await phone.update(tea))["sharedWith"] == [unique("bob")]
+    again = (await bob.done("join", link, "--json")).data["timer"]
+    assert (again["id"], again["sharedWith"], again["state"]) == (tea, [unique("bob")], "running")
+    assert "a timer of your own" in (await alice.done("join", link)).out
+
+    made = (await alice.done("invite", tea, "--json")).data
+    assert set(made) == {"link", "invitation", "timerId", "owner", "expiresAt"}
+    assert (made["timerId"], made["owner"]) == (tea, unique("alice"))
+    assert made["link"].endswith(made["invitation"])
+    await person("carol").done("join", made["invitation"])
+
+    await alice.done("revoke", "Tea", unique("carol"))
+    refused = await person("carol").run("join", link)
+    assert refused.code == ExitCode.NOT_YOURS
+    assert "removed somebody since" in refused.err
+    assert "Ask whoever sent the link" in refused.err
+    fresh = (await alice.done("invite", "Tea")).out.strip()
+    await alice.done("stop", "Tea")
+    late = await person("carol").run("join", fresh)
+    assert late.code == ExitCode.NOT_FOUND
+    assert "no such timer" in late.err
+
+
+async def test_only_the_owner_can_invite(person: Person, unique: Names) -> None:
+    await person("alice").done("start", "Tea", "5m", "-s", unique("bob"))
+    refused = await person("bob").run("invite", "Tea")
+    assert (refused.code, refused.out) == (ExitCode.NOT_YOURS, "")
+    assert "Only the owner can invite" in refused.err
+
+
+async def test_a_link_of_another_system_does_not_get_ones_token(person: Person) -> None:
+    alice = person("alice")
+    asked = asyncio.Event()
+
+    async def ask(*_: object) -> None:
+        asked.set()
+
+    async with await asyncio.start_server(ask, "127.0.0.1", 0) as elsewhere:
+        port = elsewhere.sockets[0].getsockname()[1]
+        refused = await alice.run("join", f"http://127.0.0.1:{port}/#join=a.b.c")
+    assert (refused.code, refused.out) == (ExitCode.USAGE, "")
+    assert f"The link is one of http://127.0.0.1:{port}, and you are at" in refused.err
+    assert not asked.is_set()
+
+
 async def test_a_development_system_needs_no_set_up(development: Shell) -> None:
     await development.done("start", "Tea", "5m", "--user", "alice", "--share", "bob")
     assert [
         timer["userId"] for timer in (await development.done("list", "--user", "bob", "--json")).data["timers"]
     ] == ["alice"]
     assert "No timers" in (await development.done("list")).out  # under the log-in name
+    link = (await development.done("invite", "Tea", "--user", "alice")).out.strip()
+    assert "You have joined a timer of alice" in (await development.done("join", link, "--user", "carol")).out
     printed = (await development.done("token", "alice")).out.strip()
     assert (await development.done("list", "--token", printed, "--json")).data["userId"] == "alice"
 
@@ -159,6 +217,12 @@ async def test_what_goes_wrong_is_told_in_a_sentence_with_a_hint_and_an_exit_cod
         (("start", "Nothing"), ExitCode.NOT_FOUND, "bubble start Nothing 5m"),
         (("start", "Tea", "5"), ExitCode.USAGE, "5m, or 5s"),
         (("list", "--url", "ftp://x"), ExitCode.USAGE, "no address"),
+        (("invite", "Nothing"), ExitCode.NOT_FOUND, "There is no timer “Nothing”"),
+        (("join", "tea"), ExitCode.USAGE, "no link to join"),
+        (("join", "a.b.c"), ExitCode.USAGE, "This is no invitation"),
+        (("join", "a.b.c", "--token", "rubbish"), ExitCode.TOKEN, "not valid"),
+        (("join", "a.b.c", "--url", nowhere), ExitCode.UNREACHABLE, "can't be reached"),
+        (("join", "a.b.c", "--url", not_ours), ExitCode.UNREACHABLE, "no Bubble Timer"),
         (("connections", "alice", "--address", f"127.0.0.1:{free_port()}"), ExitCode.UNREACHABLE, "inside the system"),
     ):
         result = await alice.run(*arguments)
@@ -178,6 +242,17 @@ async def test_whoever_is_too_fast_is_told_when_to_come_back(own_cluster: OwnClu
     result = await shell.run("start", "Tea", "5m")  # two messages
     assert result.code == ExitCode.BUSY
     assert "Try again in" in result.err
+
+
+async def test_whoever_invites_too_often_is_told_when_to_come_back(own_cluster: OwnCluster, tmp_path: Path) -> None:
+    cluster = await own_cluster(BUBBLE_INVITATIONS_PER_MINUTE="1")
+    shell = Shell(tmp_path, {"BUBBLE_URL": f"http://127.0.0.1:{cluster.edge_port}", "BUBBLE_TOKEN": token("alice")})
+    await shell.done("start", "Tea", "5m")
+    await shell.done("invite", "Tea")
+    result = await shell.run("invite", "Tea")
+    assert (result.code, result.out) == (ExitCode.BUSY, "")
+    assert "Too many invitations." in result.err
+    assert any(f"Try again in {seconds} s" in result.err for seconds in range(30, 61))
 
 
 async def test_a_system_that_is_not_ready_yet_is_waited_for(

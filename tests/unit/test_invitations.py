@@ -8,7 +8,8 @@ import pytest
 
 from edge.backend import Backend
 from edge.errors import ClientError
-from edge.invitations import LIFETIME, MAX_LENGTH, Invitation, Invitations
+from edge.invitations import LIFETIME, Invitation, Invitations
+from edge.rest.shapes import MAX_INVITATION
 
 SECRET = "a-secret-of-more-than-thirty-two-bytes"
 OTHER_SECRET = "another-secret-of-more-than-32-bytes"
@@ -66,7 +67,7 @@ def test_a_signature_is_not_enough() -> None:
 
 def test_the_longest_ids_fit_into_an_invitation() -> None:
     longest = signed_by(SECRET, timer_id="\u00e9" * 64, owner='"' * 128, audience_version=2**53 - 1)
-    assert len(longest) <= MAX_LENGTH
+    assert len(longest) <= MAX_INVITATION
     assert Invitations(NO_BACKEND, [SECRET]).read(longest).timer_id == "\u00e9" * 64
 
 

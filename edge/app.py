@@ -95,7 +95,7 @@ class Edge:
         app.router.add_get("/config", self.config)
         app.router.add_post("/invitations", self.invite)
         app.router.add_post("/invitations/accept", self.accept_invitation)
-        Rest(self._hub, self._origin_is_fine).add_to(app.router)
+        Rest(self._hub, self._origin_is_fine, self._devices, default_zone=self._default_zone).add_to(app.router)
         app.router.add_get("/healthz", _alive)
         app.router.add_get("/readyz", self.ready)
         app.router.add_get("/metrics", _metrics)

@@ -89,7 +89,9 @@ class Edge:
         app.router.add_get("/", self.page_or_socket)
         app.router.add_static("/static", STATIC)
         app.router.add_get("/config", self.config)
-        Rest(self._hub, self._invitations, self._origin_is_fine).add_to(app.router)
+        Rest(self._hub, self._invitations, self._origin_is_fine, self._devices, default_zone=self._default_zone).add_to(
+            app.router
+        )
         app.router.add_get("/healthz", _alive)
         app.router.add_get("/readyz", self.ready)
         app.router.add_get("/metrics", _metrics)

@@ -1,7 +1,7 @@
 """ISO-8601 durations and dates as the clients' platforms write them, to and from microseconds.
 
-Accepted durations are those that `java.time.Duration` writes (days to seconds, each with its own sign) and weeks. Years and
-months have no fixed length and are refused. Accepted dates are those of `java.time` and of JavaScript's
+Accepted durations are those that `java.time.Duration` reads (days to seconds, each with its own sign, in either case) and weeks.
+Years and months have no fixed length and are refused. Accepted dates are those of `java.time` and of JavaScript's
 `Date.toISOString`: extended format, seconds optional, up to nine digits of a fraction; without a zone they mean UTC.
 """
 
@@ -9,16 +9,17 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+_WHOLE = (
+    "([+-]?0*[0-9]{1,9})"  # so no part of what is taken is beyond what java.time counts with, whatever the whole is
+)
 _DURATION = re.compile(
     r"([+-])?P(?=[0-9T+-])"
-    r"(?:([+-]?[0-9]{1,9})W)?"
-    r"(?:([+-]?[0-9]{1,9})D)?"
+    f"(?:{_WHOLE}W)?(?:{_WHOLE}D)?"
     r"(?:T(?=[0-9+-])"
-    r"(?:([+-]?[0-9]{1,9})H)?"
-    r"(?:([+-]?[0-9]{1,9})M)?"
-    r"(?:([+-])?([0-9]{1,12})(?:[.,]([0-9]{1,9}))?S)?"
+    f"(?:{_WHOLE}H)?(?:{_WHOLE}M)?"
+    r"(?:([+-])?(0*[0-9]{1,12})(?:[.,]([0-9]{0,9}))?S)?"
     r")?",
-    re.ASCII,
+    re.ASCII | re.IGNORECASE,
 )
 _INSTANT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?(Z|[+-][0-9]{2}:[0-9]{2})?",

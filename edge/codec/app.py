@@ -5,7 +5,6 @@ connection, and in a snapshot that is an endless loop. So nothing here is ever n
 java.time takes.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Annotated, Any
@@ -15,19 +14,15 @@ import msgspec
 from edge.codec.contract import DecodeError, Welcome
 from edge.codec.parsing import parse
 from edge.errors import ClientError
+from edge.java_time import is_local, java_duration, shown_end
 from edge.limits import MAX_MESSAGE
-from edge.local_time import parse_local, to_local
 from edge.requests import Acknowledge, Ping, Request, SharedWrite, Write
 from proto.event.v1 import event_pb2
 from proto.timer.v1 import timer_pb2
-from runtime import text
-from runtime.iso8601 import format_instant, parse_instant
+from runtime.iso8601 import format_instant
 
 MAX_SHARE_WITH = 1_000
 """Users in one `shareWith`: twice what a timer takes by default."""
-
-_WEEKS = re.compile("([+-]?)P([+-]?[0-9]+)W(?:([+-]?[0-9]+)D)?(.*)", re.ASCII)
-_ZONED = re.compile(r".*(?:Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
 
 _Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_SHARE_WITH)]
 
@@ -198,7 +193,7 @@ class AppCodec:
             message["totalDuration"] = total
         # With both, the app shows a running timer as a paused one; with neither, as one that can't be started.
         if timer.HasField("end_time"):
-            message["timerEnd"] = self._timer_end(timer)
+            message["timerEnd"] = shown_end(timer, self._offset, self._default_offset)
         elif timer.HasField("remaining_duration"):
             message["remainingDuration"] = java_duration(timer.remaining_duration)
         elif total is not None:
@@ -206,14 +201,6 @@ class AppCodec:
         message["sharedWith"] = [audience.owner_id, *audience.member_ids]
         message["tags"] = list(timer.tags)
         return message
-
-    def _timer_end(self, timer: event_pb2.Timer) -> str:
-        if timer.HasField("local_end"):
-            written = timer.local_end
-            known = written.HasField("utc_offset_minutes")
-            if self._offset is None or not known or written.utc_offset_minutes == self._offset:
-                return written.text
-        return to_local(timer.end_time, self._default_offset if self._offset is None else self._offset)
 
 
 @lru_cache(maxsize=256)
@@ -228,24 +215,14 @@ def stop(timer_id: str, message_id: str, stopped_by: str) -> bytes:
     return _encode(message | {"stoppedByUserId": stopped_by, "stoppedByUserName": stopped_by})
 
 
-def java_duration(duration: str) -> str:
-    """A duration as java.time.Duration reads it: that knows no weeks, and everything else that we take."""
-    match = _WEEKS.fullmatch(duration)
-    if match is None:
-        return duration
-    sign, weeks, days, rest = match.groups()
-    return f"{sign}P{int(weeks) * 7 + int(days or 0)}D{rest}"
-
-
 def _updated(message: _Update) -> SharedWrite:
     fields = message.timer
     update = timer_pb2.Update(name=fields.name, total_duration=fields.totalDuration)
     if fields.timerEnd is not None:  # then it runs, and what is left does not count
-        _check_end(fields.timerEnd)
-        if _ZONED.fullmatch(fields.timerEnd):
-            update.end_time = fields.timerEnd
-        else:
+        if _is_local(fields.timerEnd):
             update.local_end.text = fields.timerEnd
+        else:
+            update.end_time = fields.timerEnd
     elif fields.remainingDuration is not None:
         update.remaining_duration = fields.remainingDuration
     if fields.tags is not None:
@@ -267,13 +244,8 @@ def _stopped(message: _Stop) -> Write:
     return Write(item=timer_pb2.WriteItem(timer_id=timer_id, stop=timer_pb2.Stop()))
 
 
-def _check_end(end: str) -> None:
+def _is_local(end: str) -> bool:
     try:
-        if _ZONED.fullmatch(end):
-            parse_instant(end)
-        elif len(end) <= text.MAX_TIME_TEXT:
-            parse_local(end)
-        else:
-            raise ValueError("too long")
+        return is_local(end)
     except ValueError as error:
         raise DecodeError(400, f"timerEnd is {error}", field="timerEnd") from error

@@ -13,8 +13,8 @@ from edge import errors
 from edge.codec.contract import Codec, DecodeError
 from edge.conversation import Conversation, log_unexpected
 from edge.errors import ClientError
+from edge.java_time import set_local_end
 from edge.knowledge import TimerState
-from edge.local_time import with_offset
 from edge.replies import Reply
 from edge.requests import Acknowledge, Ping, Request, SharedWrite, Write
 from proto.common.v1 import common_pb2
@@ -105,10 +105,7 @@ class AppConversation(Conversation):
             app.learned()
             self._codec = app.codec_now()
             app.use(self._codec)
-            offset = app.clock.offset(now)
-            if offset is not None:
-                update.local_end.utc_offset_minutes = offset
-            update.end_time = with_offset(end, app.default_offset(now) if offset is None else offset)
+            set_local_end(update, end, app.clock.offset(now), app.default_offset(now))
 
     # --- commands -----------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from typing import TypeAlias
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -25,7 +24,7 @@ from edge.rest.shapes import (
     Timer,
     TimerChange,
 )
-from edge.rest.times import shape, update
+from edge.rest.times import guessed_offset, shape, update
 from proto.common.v1 import common_pb2
 from proto.connection.v1 import connection_pb2
 from proto.event.v1 import event_pb2
@@ -37,16 +36,25 @@ from runtime.iso8601 import format_instant
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One request: who asks, what trace it belongs to, in which zone its clock is, and the id in its path, if any."""
+    """One request: who asks, what trace it belongs to, and the id in its path, if any.
+
+    `offset`: minutes that the clock of who asks is ahead of UTC, None when that is not known; `default_offset`: what is taken for
+    it then.
+    """
 
     user_id: str
     traceparent: str
-    zone: ZoneInfo | int
+    offset: int | None
+    default_offset: int
     path_id: str = ""
 
     def origin(self) -> common_pb2.Origin:
         """Where a change comes from. No device and no connection: all devices are told, the one that asks included."""
         return common_pb2.Origin(user_id=self.user_id)
+
+    def shape(self, view: event_pb2.TimerView) -> Timer:
+        """A timer as it is given to who asks."""
+        return shape(view, self.offset, self.default_offset)
 
 
 Answer: TypeAlias = Timer | list[Timer] | ShareResult | InviteResult | AcceptResult | Result
@@ -55,13 +63,12 @@ Answer: TypeAlias = Timer | list[Timer] | ShareResult | InviteResult | AcceptRes
 async def list_shared(backend: Backend, call: Call) -> list[Timer]:
     """All timers that others share with the caller."""
     snapshot = await backend.snapshot(timer_pb2.SnapshotItem(user_id=call.user_id))
-    now = now_us()
-    return [shape(view, call.zone, now) for view in snapshot.views if view.audience.owner_id != call.user_id]
+    return [call.shape(view) for view in snapshot.views if view.audience.owner_id != call.user_id]
 
 
 async def get_timer(backend: Backend, call: Call) -> Timer:
     """A timer that the caller may see."""
-    return shape(await _view(backend, call, _checked("id", call.path_id)), call.zone, now_us())
+    return call.shape(await _view(backend, call, _checked("id", call.path_id)))
 
 
 async def put_timer(backend: Backend, call: Call, change: TimerChange) -> Timer:
@@ -69,10 +76,13 @@ async def put_timer(backend: Backend, call: Call, change: TimerChange) -> Timer:
     timer_id = _checked("id", call.path_id)
     if change.id is not None and change.id != timer_id:
         raise ClientError(400, "id is not the one in the path", field="id")
-    result = await backend.write(_write_item(call, timer_id, change))
+    guess = guessed_offset(change, now_us()) if call.offset is None else None
+    if guess is not None and not await _is_unknown(backend, call, timer_id):
+        guess = None  # it may have been given more time than all it had
+    result = await backend.write(_write_item(call, timer_id, change, guess))
     if result.HasField("error"):
         raise errors.from_item(result.error)
-    return shape(result.outcome.view, call.zone, now_us())
+    return call.shape(result.outcome.view)
 
 
 async def share(backend: Backend, call: Call, request: ShareRequest) -> ShareResult:
@@ -170,7 +180,7 @@ async def _view_or_new(backend: Backend, call: Call, timer_id: str, new: TimerCh
     except ClientError as error:
         if error.code != 404 or new is None:
             raise
-    item = _write_item(call, timer_id, new)
+    item = _write_item(call, timer_id, new, guessed_offset(new, now_us()))
     item.base_version = 0
     result = await backend.write(item)
     if result.HasField("outcome"):
@@ -180,11 +190,17 @@ async def _view_or_new(backend: Backend, call: Call, timer_id: str, new: TimerCh
     return await _view(backend, call, timer_id)
 
 
-def _write_item(call: Call, timer_id: str, change: TimerChange) -> timer_pb2.WriteItem:
+async def _is_unknown(backend: Backend, call: Call, timer_id: str) -> bool:
+    return (await backend.get(timer_id, call.user_id)).error.code == common_pb2.ERROR_CODE_NOT_FOUND
+
+
+def _write_item(call: Call, timer_id: str, change: TimerChange, guess: int | None) -> timer_pb2.WriteItem:
+    """`guess`: the offset of who asks, for want of a better one."""
+    offset = guess if call.offset is None else call.offset
     return timer_pb2.WriteItem(
         origin=call.origin(),
         timer_id=timer_id,
-        update=update(change),
+        update=update(change, offset, call.default_offset),
         traceparent=call.traceparent,
         operation_id=secrets.token_hex(12),  # for repeats of our own channel
     )

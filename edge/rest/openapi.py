@@ -48,7 +48,8 @@ def document() -> Json:
         "query",
         "tz",
         {"type": "string", "maxLength": 64, "examples": ["Europe/Berlin"]},
-        "The time zone, or the offset from UTC, in which local times are to be given; may be a header instead. Default: UTC.",
+        "The time zone, or the offset from UTC, of whoever asks: that of local times in request and answer; may be a header instead. "
+        "Default: that of the device that the header `DeviceId` names, if the edge knows it; else `BUBBLE_APP_TIME_ZONE`.",
     )
     return {
         "openapi": "3.1.0",
@@ -79,6 +80,7 @@ def document() -> Json:
                     "timers",
                     _reference("ShareResult"),
                     body="ShareRequest",
+                    parameters=[zone],
                     faults=(400, 404, 409, 413),
                 ),
                 "delete": _operation(

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import msgspec
 from aiohttp import hdrs, web
@@ -11,11 +12,12 @@ from multidict import CIMultiDict
 
 from edge import errors, metrics
 from edge.auth import Identity, Unauthorized
+from edge.dialects.devices import Devices
 from edge.errors import ClientError, busy
 from edge.hub import Hub
 from edge.invitations import Invitations
 from edge.limits import MAX_MESSAGE
-from edge.local_time import zone_from
+from edge.local_time import offset_of, zone_from
 from edge.rest import handlers
 from edge.rest.handlers import Answer, Call
 from edge.rest.openapi import document
@@ -30,6 +32,7 @@ from edge.rest.shapes import (
     TimerChange,
 )
 from runtime import logs, semconv
+from runtime.clock import now_us
 from runtime.errors import brief
 from runtime.telemetry import NO_SPAN, Span, trace_id, unrecorded, well_formed
 
@@ -63,9 +66,20 @@ class Route(NamedTuple):
 class Rest:
     """The requests of one edge."""
 
-    def __init__(self, hub: Hub, invitations: Invitations, origin_is_fine: OriginIsFine) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        invitations: Invitations,
+        origin_is_fine: OriginIsFine,
+        devices: Devices,
+        *,
+        default_zone: ZoneInfo | int,
+    ) -> None:
+        """`devices`: whose clocks are known; `default_zone`: of those whose is not."""
         self._hub = hub
         self._origin_is_fine = origin_is_fine
+        self._devices = devices
+        self._default_zone = default_zone
         settings = hub.settings
         self._rates = UserRates(settings.messages_per_second, settings.message_burst)
         self._under_way = 0
@@ -152,7 +166,8 @@ class Rest:
             call = Call(
                 user_id=identity.user_id,
                 traceparent=traceparent,
-                zone=_zone(request),
+                offset=self._offset(request, identity.user_id),
+                default_offset=offset_of(self._default_zone, now_us()),
                 path_id=next(iter(request.match_info.values()), ""),
             )
             self._under_way += 1
@@ -195,6 +210,17 @@ class Rest:
             raise busy("The edge was stopped for a while")
         if self._under_way >= MAX_UNDER_WAY:
             raise busy("Too many requests are under way")
+
+    def _offset(self, request: web.Request, user_id: str) -> int | None:
+        """How many minutes the clock of who asks is ahead of UTC: as it says, else as its device has shown at its socket."""
+        named = request.query.get("tz") or request.headers.get("tz")
+        if not named:
+            device_id = request.query.get("deviceId") or request.headers.get("DeviceId") or ""
+            return self._devices.offset((user_id, device_id))
+        zone = zone_from(named)
+        if zone is None:
+            raise ClientError(400, "tz is neither a time zone nor an offset such as +02:00", field="tz")
+        return offset_of(zone, now_us())
 
     async def _body(self, route: Route, request: web.Request) -> msgspec.Struct | None:
         """The checked body. Of a DELETE, it may be in the query instead."""
@@ -247,14 +273,6 @@ def _token(request: web.Request) -> str:
     if not token:
         raise Unauthorized("The token is missing")
     return token
-
-
-def _zone(request: web.Request) -> Any:
-    """In which zone local times are to be given."""
-    zone = zone_from(request.query.get("tz") or request.headers.get("tz") or "UTC")
-    if zone is None:
-        raise ClientError(400, "tz is neither a time zone nor an offset such as +02:00", field="tz")
-    return zone
 
 
 def _decoded(data: bytes, wanted: type[msgspec.Struct]) -> msgspec.Struct:

@@ -36,7 +36,8 @@ Duration = Annotated[
     str,
     Meta(
         max_length=text.MAX_TIME_TEXT,
-        description="An ISO-8601 duration (weeks to seconds) of at most ten years; kept and given exactly as it came.",
+        description="An ISO-8601 duration of at most ten years, as java.time.Duration reads it; kept and given exactly as it came, "
+        "but for weeks, which are given in days.",
         examples=["PT5M"],
     ),
 ]
@@ -44,7 +45,7 @@ End = Annotated[
     str,
     Meta(
         max_length=text.MAX_TIME_TEXT,
-        description="An ISO-8601 date and time; kept exactly as it came. Without a zone it means UTC.",
+        description="An ISO-8601 date and time; kept exactly as it came. Without a zone it is by the clock of whoever sends it: see `tz`.",
         examples=["2026-11-24T08:20:30.123"],
     ),
 ]

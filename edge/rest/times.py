@@ -1,33 +1,27 @@
-"""Timers between REST's shape and the services'. Pure: no I/O.
-
-The published app reads local times without a zone, and only such: a text with a zone ends its parsing. A text that came without
-one is given as it came.
-"""
-
-import re
-from zoneinfo import ZoneInfo
+"""Timers between REST's shape and the services'. Pure: no I/O."""
 
 from msgspec import UNSET, UnsetType
 
-from edge.local_time import offset_of, to_local
+from edge.errors import ClientError
+from edge.java_time import is_local, java_duration, set_local_end, shown_end
+from edge.local_time import offset_from_running
 from edge.rest.shapes import Timer, TimerChange
 from proto.event.v1 import event_pb2
 from proto.timer.v1 import timer_pb2
+from runtime.iso8601 import parse_duration
 
-_ZONED = re.compile(r".*(?:Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
 
-
-def shape(view: event_pb2.TimerView, zone: ZoneInfo | int, now_us: int) -> Timer:
-    """A timer for somebody whose clock is in a zone (or so many minutes ahead of UTC)."""
+def shape(view: event_pb2.TimerView, offset: int | None, default_offset: int) -> Timer:
+    """A timer for somebody whose clock is so many minutes ahead of UTC; None: that is not known."""
     timer, audience = view.timer, view.audience
-    total = timer.total_duration if timer.HasField("total_duration") else UNSET
+    total = java_duration(timer.total_duration) if timer.HasField("total_duration") else UNSET
     end: str | UnsetType = UNSET
     remaining: str | UnsetType = UNSET
     # One of the two, or the app shows a running timer as a paused one; with neither, one that can't be started.
     if timer.HasField("end_time"):
-        end = _end(timer, zone, now_us)
+        end = shown_end(timer, offset, default_offset)
     elif timer.HasField("remaining_duration"):
-        remaining = timer.remaining_duration
+        remaining = java_duration(timer.remaining_duration)
     else:
         remaining = total
     return Timer(
@@ -41,20 +35,38 @@ def shape(view: event_pb2.TimerView, zone: ZoneInfo | int, now_us: int) -> Timer
     )
 
 
-def update(change: TimerChange) -> timer_pb2.Update:
-    """The command that a sent timer is."""
-    end = change.timerEnd if change.timerEnd is not None else change.endTime
-    return timer_pb2.Update(
-        name=change.name,
-        total_duration=change.totalDuration,
-        end_time=end,
-        remaining_duration=change.remainingDuration if end is None else None,
-    )
+def update(change: TimerChange, offset: int | None, default_offset: int) -> timer_pb2.Update:
+    """The command that a sent timer is. Raises ClientError when its end is none."""
+    command = timer_pb2.Update(name=change.name, total_duration=change.totalDuration)
+    end = _end(change)
+    if end is None:
+        if change.remainingDuration is not None:
+            command.remaining_duration = change.remainingDuration
+    elif _is_local(change, end):
+        set_local_end(command, end, offset, default_offset)
+    else:
+        command.end_time = end
+    return command
 
 
-def _end(timer: event_pb2.Timer, zone: ZoneInfo | int, now_us: int) -> str:
-    if timer.HasField("local_end"):
-        return timer.local_end.text
-    if _ZONED.fullmatch(timer.end_time) is None:
-        return timer.end_time
-    return to_local(timer.end_time, offset_of(zone, now_us))
+def guessed_offset(change: TimerChange, now_us: int) -> int | None:
+    """The offset of whoever makes this timer, which runs already, if that tells it."""
+    end = _end(change)
+    if end is None or change.totalDuration is None or not _is_local(change, end):
+        return None
+    try:
+        return offset_from_running(end, parse_duration(change.totalDuration), now_us)
+    except ValueError:
+        return None  # the service says so
+
+
+def _end(change: TimerChange) -> str | None:
+    return change.endTime if change.timerEnd is None else change.timerEnd
+
+
+def _is_local(change: TimerChange, end: str) -> bool:
+    try:
+        return is_local(end)
+    except ValueError as error:
+        field = "endTime" if change.timerEnd is None else "timerEnd"
+        raise ClientError(400, f"{field} is {error}", field=field) from error

@@ -12,13 +12,13 @@ export function stateOf(timer, now) {
 /** Milliseconds left, never below 0. */
 export function timeLeft(timer, now) {
   if (timer.endTime !== undefined) return Math.max(0, (parseInstant(timer.endTime) ?? now) - now);
-  return parseDuration(timer.remainingDuration ?? timer.totalDuration) ?? 0;
+  return Math.max(0, parseDuration(timer.remainingDuration ?? timer.totalDuration) ?? 0);
 }
 
 /** 1 when all of it is left, 0 when it is over. A timer that was extended beyond its full length stays at 1. */
 export function fractionLeft(timer, now) {
   const left = timeLeft(timer, now);
-  const total = parseDuration(timer.totalDuration) || left;
+  const total = Math.max(0, parseDuration(timer.totalDuration) ?? 0) || left;
   return total ? Math.min(1, left / total) : 0;
 }
 

@@ -36,5 +36,6 @@ function held(timer, ms) {
 }
 
 function fullLength(timer) {
-  return parseDuration(timer.totalDuration);
+  const ms = parseDuration(timer.totalDuration);
+  return ms === null ? null : Math.max(0, ms);
 }

@@ -6,18 +6,20 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const WEEK = 7 * DAY;
 
-const AMOUNT = String.raw`(\d+(?:[.,]\d+)?)`;
+const AMOUNT = String.raw`([+-]?\d+(?:[.,]\d*)?)`;
 const DURATION = new RegExp(
-  `^P(?=.)(?:${AMOUNT}W)?(?:${AMOUNT}D)?(?:T(?=.)(?:${AMOUNT}H)?(?:${AMOUNT}M)?(?:${AMOUNT}S)?)?$`, 'i',
+  `^([+-]?)P(?=.)(?:${AMOUNT}W)?(?:${AMOUNT}D)?(?:T(?=.)(?:${AMOUNT}H)?(?:${AMOUNT}M)?(?:${AMOUNT}S)?)?$`, 'i',
 );
 const INSTANT = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?\s?(Z|[+-]\d\d(?::?\d\d)?)?$/i;
 
-/** `PT1H30M` → 5400000; null for anything that is not a duration of weeks to seconds. */
+/** `PT1H30M` → 5400000; null for anything that is not a duration of weeks to seconds. Any part may have a sign, and the whole. */
 export function parseDuration(text) {
   const match = DURATION.exec(text ?? '');
   if (!match) return null;
+  const [, sign, ...amounts] = match;
   const units = [WEEK, DAY, HOUR, MINUTE, SECOND];
-  return units.reduce((sum, unit, i) => sum + unit * Number((match[i + 1] ?? '0').replace(',', '.')), 0);
+  const sum = units.reduce((whole, unit, i) => whole + unit * Number((amounts[i] ?? '0').replace(',', '.')), 0);
+  return sign === '-' ? 0 - sum : sum;
 }
 
 /** 5400000 → `PT1H30M`. */

@@ -7,12 +7,14 @@ test('durations of weeks to seconds are read', () => {
   const cases = {
     PT5M: 300_000, PT1H30M: 5_400_000, PT0S: 0, 'PT1.5S': 1500, 'PT0,25S': 250, P1D: 86_400_000, P1W: 604_800_000,
     P1DT2H3M4S: 93_784_000, PT90M: 5_400_000, pt5m: 300_000,
+    // as phones write and read them
+    'PT-5M-3S': -303_000, '-PT5M': -300_000, '-PT0S': 0, '+PT+5M': 300_000, 'PT2H-3M': 7_020_000, 'PT-0.5S': -500, 'PT5.S': 5000,
   };
   for (const [text, ms] of Object.entries(cases)) assert.equal(parseDuration(text), ms, text);
 });
 
 test('what is no such duration is null', () => {
-  for (const text of ['', 'P', 'PT', '5M', 'P1Y', 'P1M', 'PT5X', 'P1DT', '-PT5M', undefined, null]) {
+  for (const text of ['', 'P', 'PT', '5M', 'P1Y', 'P1M', 'PT5X', 'P1DT', 'PT--5M', '-', undefined, null]) {
     assert.equal(parseDuration(text), null, String(text));
   }
 });

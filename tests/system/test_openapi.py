@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from edge.dialects.devices import Devices
 from edge.invitations import Invitations
 from edge.rest import routes, shapes
 from edge.rest.openapi import document
@@ -38,7 +39,7 @@ def test_it_has_every_route_and_no_other_with_the_struct_that_checks_its_body() 
     class Hub:
         settings, backend = Settings(), None
 
-    rest = Rest(Hub(), Invitations(Hub.backend, []), lambda _: True)  # type: ignore[arg-type]
+    rest = Rest(Hub(), Invitations(Hub.backend, []), lambda _: True, Devices(), default_zone=0)  # type: ignore[arg-type]
     served = {(route.path, route.method.lower()): route.takes for route in rest._routes}
     described: dict[tuple[str, str], Any] = {}
     for path, operations in document()["paths"].items():

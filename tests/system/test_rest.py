@@ -3,11 +3,16 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 
+from tests.system.app_client import AppClient, format_local
+from tests.system.client import Client
 from tests.system.cluster import Cluster
 from tests.system.conftest import Connect
 from tests.system.rest_client import Rest
@@ -16,6 +21,13 @@ pytestmark = pytest.mark.one_store
 
 Unique = Callable[[str], str]
 As = Callable[..., Rest]
+Phone = Callable[..., AppClient]
+
+DURATIONS = [
+    "PT-5M-3S", "PT0S", "-PT5M", "+PT5M", "PT0.000000001S", "PT-0.5S", "P1DT2H", "PT2H-3M", "pt5m", "-p-1dT+2h", "PT1,5s", "PT5.S",
+    "PT00000000000000005M", "PT8760H",
+]  # fmt: skip
+"""What java.time.Duration writes or reads."""
 
 TEA = {"name": "Tea", "totalDuration": "PT5M", "remainingDuration": "PT-5M-3.000000001S"}
 
@@ -24,6 +36,14 @@ TEA = {"name": "Tea", "totalDuration": "PT5M", "remainingDuration": "PT-5M-3.000
 def as_user(cluster: Cluster, unique: Unique) -> As:
     def make(user: str, **options: Any) -> Rest:
         return Rest(cluster.edge_port, unique(user), **options)
+
+    return make
+
+
+@pytest.fixture
+def phone(cluster: Cluster, unique: Unique) -> Phone:
+    def make(user: str, device: str = "pixel", **options: Any) -> AppClient:
+        return AppClient(cluster.edge_port, unique(user), device, **options)
 
     return make
 
@@ -78,6 +98,113 @@ async def test_an_end_with_a_zone_is_given_without_one_in_the_zone_of_who_asks(
         ):
             assert (await alice.done("GET", f"/timers/{tea}", **options))["endTime"] == end
         assert (await alice.ask("GET", f"/timers/{tea}", params={"tz": "Mars"})).status == 400
+
+
+@pytest.mark.parametrize("how", ["alone", "in a share"])
+async def test_an_end_without_a_zone_comes_back_as_it_was_everywhere_and_is_the_right_moment_elsewhere(
+    cluster: Cluster, as_user: As, connect: Connect, phone: Phone, unique: Unique, how: str
+) -> None:
+    tea, end = unique("tea"), "2031-02-03T04:05:06.123456789"
+    here = {"params": {"tz": "+02:00"}}
+    async with (
+        connect("alice", "laptop") as laptop,
+        phone("bob") as bob,
+        phone("carol", query="?tz=+02:00") as carol,
+        phone("dave", query="?tz=-05:00") as dave,
+        as_user("alice") as alice,
+        as_user("bob") as bobs,
+    ):
+        members = [each.user for each in (bob, carol, dave)]
+        timer = {"name": "Tea", "totalDuration": "PT5M", "timerEnd": end}
+        if how == "alone":
+            made = await alice.done("POST", f"/timers/{tea}", timer, **here)
+            assert made["endTime"] == end
+            await alice.done("POST", "/timers/shared", {"timerId": tea, "userIds": members})
+        else:
+            await alice.done("POST", "/timers/shared", {"timerId": tea, "userIds": members, "timer": timer}, **here)
+        await laptop.expect(lambda m: m.get("timer", {}).get("endTime") == f"{end}+02:00")
+        for reader in (bob, carol):
+            await reader.timer(tea, end=end, remaining=None)
+        await dave.timer(tea, end="2031-02-02T21:05:06.123456789")
+        for options in ({}, here):
+            assert (await alice.done("GET", f"/timers/{tea}", **options))["endTime"] == end
+            assert [each["endTime"] for each in await bobs.done("GET", "/timers/shared", **options)] == [end]
+        # What a phone writes at its socket, REST gives as it came, too.
+        shown = carol.timers[tea]
+        shown.end = "2031-02-03T04:05"
+        await carol.tell(shown)
+        await bob.timer(tea, end=shown.end)
+        await laptop.expect(lambda m: m.get("timer", {}).get("endTime") == f"{shown.end}+02:00")
+        assert [each["endTime"] for each in await bobs.done("GET", "/timers/shared")] == [shown.end]
+
+
+async def test_whoever_says_no_zone_has_the_one_that_its_device_has_shown_or_its_new_timer_else_the_default(
+    own_cluster: Any, unique: Unique
+) -> None:
+    cluster: Cluster = await own_cluster(BUBBLE_APP_TIME_ZONE="-03:30")
+    user = unique("alice")
+    async with (
+        Client(cluster.edge_port, user, "laptop") as laptop,
+        AppClient(cluster.edge_port, user, "pixel", utc_offset=120) as phone,
+        Rest(cluster.edge_port, user) as unknown,
+        Rest(cluster.edge_port, user, DeviceId="pixel") as known,
+    ):
+        tea = phone.make("Tea", timer_id=unique("tea"))
+        await phone.tell(tea)
+        await laptop.update(tea.id)
+        await phone.start(tea.id)  # which shows its offset
+        await laptop.update(tea.id)
+        for rest, offset in ((unknown, "-03:30"), (known, "+02:00")):
+            made = await rest.done("POST", f"/timers/{tea.id}", {"endTime": "2031-01-01T00:00"})
+            assert made["endTime"] == "2031-01-01T00:00"
+            assert (await laptop.update(tea.id))["endTime"] == f"2031-01-01T00:00{offset}"
+        for how in ("alone", "in a share"):
+            new = {"totalDuration": "PT10M", "timerEnd": format_local(phone.now() + timedelta(minutes=7))}
+            eggs = unique(f"eggs {how}")
+            if how == "alone":
+                await unknown.done("POST", f"/timers/{eggs}", new)
+            else:
+                await unknown.done("POST", "/timers/shared", {"timerId": eggs, "userIds": [], "timer": new})
+            assert (await laptop.update(eggs))["endTime"] == f"{new['timerEnd']}+02:00"
+        # What has no local end is shown by the default where nothing else is known, as at the app's sockets.
+        await laptop.done(type="timer", action="update", timer={"id": tea.id, "endTime": "2031-01-01T00:00Z"})
+        assert (await unknown.done("GET", f"/timers/{tea.id}"))["endTime"] == "2030-12-31T20:30"
+        assert (await known.done("GET", f"/timers/{tea.id}"))["endTime"] == "2031-01-01T02:00"
+
+
+@pytest.mark.parametrize("duration", DURATIONS)
+async def test_every_duration_of_java_passes_between_rest_and_the_apps_sockets_exactly_as_it_came(
+    as_user: As, phone: Phone, unique: Unique, duration: str
+) -> None:
+    tea, eggs = unique("tea"), unique("eggs")
+    async with as_user("alice") as alice, as_user("bob") as bobs, phone("alice") as pixel, phone("bob") as bob:
+        fields = {"totalDuration": duration, "remainingDuration": duration}
+        await alice.done("POST", "/timers/shared", {"timerId": tea, "userIds": [bob.user], "timer": fields})
+        shown = await bob.timer(tea, total=duration, remaining=duration)
+        pixel.timers[eggs] = replace(shown, id=eggs, user_id=pixel.user)
+        await pixel.tell(pixel.timers[eggs])
+        await bob.timer(eggs, total=duration, remaining=duration)
+        for given in (*await bobs.done("GET", "/timers/shared"), await alice.done("GET", f"/timers/{tea}")):
+            assert fields.items() <= given.items()
+        assert pixel.counts.forced_reconnects == bob.counts.forced_reconnects == 0
+
+
+@pytest.mark.parametrize("field", ["totalDuration", "remainingDuration"])
+async def test_what_is_no_duration_is_refused_in_both_ways_by_its_name(
+    as_user: As, phone: Phone, unique: Unique, field: str
+) -> None:
+    async with as_user("alice") as alice, phone("alice") as pixel:
+        for text in ("5 minutes", "", "PT", "P1Y", "PT1M1H", "PT5", "PT1e3S", "PT99999999999999999999S", "x" * 65):
+            timer_id = unique(text)[:100]
+            answer = await alice.ask("POST", f"/timers/{quote(timer_id)}", {field: text})
+            assert (answer.status, answer.body["field"]) == (400, field), answer
+            await pixel.send(type="updateTimer", timer={"id": timer_id, field: text})
+            await pixel.until(lambda: any("code" in each for each in pixel.received))
+            refusal = next(each for each in pixel.received if "code" in each)
+            pixel.received.clear()
+            assert (refusal["code"], refusal["field"]) == (400, field), refusal
+            for error in (refusal["error"], answer.body["error"]):
+                assert error.startswith((f"{field} is not", f"{field} must", f"{field}: ")), (text, error)
 
 
 async def test_a_timer_that_was_not_started_can_be(as_user: As, unique: Unique) -> None:
@@ -163,7 +290,10 @@ async def test_only_the_owner_shares_and_only_the_audience_writes(as_user: As, u
         ("POST", "/timers/shared", json.dumps({"timerId": "t", "userIds": ["u"] * 101}).encode(), "userIds"),
         ("POST", "/timers/t", b'{"id":"other"}', "id"),
         ("POST", "/timers/t", b'{"totalDuration":"five minutes"}', "totalDuration"),
-        ("POST", "/timers/t", b'{"timerEnd":"tomorrow"}', "endTime"),
+        ("POST", "/timers/t", b'{"remainingDuration":"PT1M1H"}', "remainingDuration"),
+        ("POST", "/timers/t", b'{"timerEnd":"tomorrow"}', "timerEnd"),
+        ("POST", "/timers/t", b'{"endTime":"2026-02-30T00:00"}', "endTime"),
+        ("POST", "/timers/shared", b'{"timerId":"t-new","userIds":[],"timer":{"timerEnd":"soon"}}', "timerEnd"),
         ("POST", "/timers/" + "x" * 129, b"{}", "id"),
         ("GET", "/timers/%0a", b"", "id"),
         ("DELETE", "/timers/shared", b"", "timerId"),

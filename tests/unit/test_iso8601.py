@@ -1,7 +1,9 @@
 """`runtime/iso8601.py`."""
 
 import contextlib
+import re
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -55,6 +57,15 @@ def test_each_part_of_a_duration_has_its_own_sign(days: int, hours: int, minutes
         ("P1W1DT1S", 691_201),
         ("PT1.123456789S", 1.123456),
         ("PT0.000000001S", 0),
+        ("-PT5M", -300),
+        ("-PT-0.5S", 0.5),
+        ("PT-0S", 0),
+        ("P1DT2H", 93_600),
+        ("PT2H-3M", 7_020),
+        ("pt5m", 300),
+        ("p-1dt2h", -79_200),
+        ("PT5.S", 5),
+        ("PT000000000000000000000000005M", 300),
     ],
 )
 def test_durations_as_the_clients_platforms_write_them(text: str, seconds: float) -> None:
@@ -94,11 +105,89 @@ def test_durations_as_the_clients_platforms_write_them(text: str, seconds: float
         "PTNaNS",
         "\x00PT5M",
         "PT9999999999999S",
+        "PT10000000000M-600000000000S",  # zero in all, and more minutes than java.time counts with
+        "PT5\u017f",  # a long s
     ],
 )
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
+
+
+# The pattern of java.time.Duration.parse, but for the number of digits; it refuses what has no part at all, and a T without one.
+JAVA = re.compile(
+    r"([-+]?)P(?:([-+]?[0-9]{1,9})D)?"
+    r"(T(?:([-+]?[0-9]{1,9})H)?(?:([-+]?[0-9]{1,9})M)?(?:([-+]?[0-9]{1,12})(?:[.,]([0-9]{0,9}))?S)?)?",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def seconds_in_java(text: str) -> Fraction | None:
+    """What java.time.Duration.parse makes of a text, in seconds; None: it refuses it."""
+    match = JAVA.fullmatch(text)
+    if match is None or not any(match.group(part) for part in (2, 4, 5, 6)) or match.group(3) in ("T", "t"):
+        return None
+    sign, days, _, hours, minutes, seconds, fraction = match.groups()
+    below = Fraction(int((fraction or "").ljust(9, "0")), 10**9)
+    whole = int(days or 0) * 86_400 + int(hours or 0) * 3_600 + int(minutes or 0) * 60 + int(seconds or 0)
+    total = whole - below if (seconds or "").startswith("-") else whole + below
+    return -total if sign == "-" else total
+
+
+def in_java(seconds: int, nanoseconds: int) -> str:
+    """As java.time.Duration writes itself: hours, minutes and seconds of one sign each, a fraction without zeros at its end."""
+    if not seconds and not nanoseconds:
+        return "PT0S"
+    whole, below = seconds, nanoseconds
+    if seconds < 0 and nanoseconds:
+        whole, below = seconds + 1, 1_000_000_000 - nanoseconds
+    hours, minutes, rest = (int(Fraction(whole, unit)) for unit in (3_600, 60, 1))
+    minutes, rest = minutes - hours * 60, rest - minutes * 60
+    text = "PT" + (f"{hours}H" if hours else "") + (f"{minutes}M" if minutes else "")
+    if not rest and not below:
+        return text
+    text += "-0" if seconds < 0 and not rest else str(rest)
+    return text + (f".{below:09d}".rstrip("0") if below else "") + "S"
+
+
+@given(st.from_regex(JAVA, fullmatch=True))
+def test_whatever_java_reads_is_read_as_java_reads_it_and_nothing_else_is(text: str) -> None:
+    expected = seconds_in_java(text)
+    if expected is None:
+        with pytest.raises(ValueError, match="duration"):
+            parse_duration(text)
+    else:
+        assert abs(parse_duration(text) - expected * SECOND) < 1
+        assert parse_duration(text.swapcase()) == parse_duration(text)
+
+
+@given(st.text(alphabet="PTDHMSptdhms0159+-.,", max_size=12))
+def test_what_java_refuses_is_refused(text: str) -> None:
+    if seconds_in_java(text) is None:
+        with pytest.raises(ValueError, match="duration"):
+            parse_duration(text)
+
+
+@given(st.integers(-TEN_YEARS // SECOND, TEN_YEARS // SECOND), st.integers(0, 999_999_999))
+def test_whatever_java_writes_is_read(seconds: int, nanoseconds: int) -> None:
+    text = in_java(seconds, nanoseconds)
+    assert seconds_in_java(text) == seconds + Fraction(nanoseconds, 10**9)
+    assert abs(parse_duration(text) - (seconds * SECOND + Fraction(nanoseconds, 1_000))) < 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanoseconds", "text"),
+    [
+        (-303, 0, "PT-5M-3S"),
+        (0, 1, "PT0.000000001S"),
+        (-1, 500_000_000, "PT-0.5S"),
+        (-61, 500_000_000, "PT-1M-0.5S"),
+        (93_600, 0, "PT26H"),
+        (20, 345_000_000, "PT20.345S"),
+    ],
+)
+def test_durations_in_these_tests_are_written_as_java_writes_them(seconds: int, nanoseconds: int, text: str) -> None:
+    assert in_java(seconds, nanoseconds) == text
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 SOURCES := edge timer_service sharing_service connection_service runtime cli bench
 PYTEST_ARGS ?= -n 4 --dist loadgroup
 FAULT_ROUNDS ?= 50
+SOAK_MINUTES ?= 15
 
 .DEFAULT_GOAL := help
-.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load screenshots clean android bench
+.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load screenshots clean android bench soak
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -30,6 +31,9 @@ test-faults: $(VENV)/dev ## The fault tests in full: FAULT_ROUNDS=50 rounds on e
 
 test-sabotage: $(VENV)/dev ## Breaks each mechanism on purpose, to see that a test fails
 	$(BIN)/python -m tests.faults.sabotage
+
+soak: $(VENV)/dev ## The trial: all kinds of clients on the same timers for SOAK_MINUTES=15 (needs a JDK, Maven and Chromium)
+	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES)
 
 compose-test: $(VENV)/dev ## The system in containers (needs Docker; minutes): up, scaled, killed, upgraded, down
 	$(BIN)/python -m pytest tests/compose -s

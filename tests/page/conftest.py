@@ -1,34 +1,24 @@
 """A browser for the tests of the page: Debian's Chromium, one at a time, with a running system behind the pages."""
 
-import os
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from typing import Any, TypeAlias
 
 import pytest
-from playwright.async_api import Browser, async_playwright, expect
+from playwright.async_api import Browser
 
+from tests.page.chromium import chromium
 from tests.page.screens import Screen
 from tests.system.cluster import Cluster
 
 People: TypeAlias = Callable[..., Awaitable[Screen]]
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-
-expect.set_options(timeout=10_000)
-
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """Chromium, without a window. It is the machine's own; nothing is downloaded."""
-    if CHROMIUM is None:
-        pytest.skip("browser tests need Chromium (Debian's package `chromium`, or its path in CHROMIUM)")
-    async with async_playwright() as playwright:
-        # Without a graphics card, imitating one costs a quarter of the time.
-        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--disable-gpu"])
+    """See `chromium`."""
+    async with chromium() as running:
         yield running
-        await running.close()
 
 
 @pytest.fixture(scope="session")

@@ -98,18 +98,21 @@ class Bubble:
         """A button, by its name."""
         await self.root.get_by_role("button", name=name, exact=True).click()
 
-    async def share(self, user: str) -> None:
-        """Opens the list of people if it is closed, and adds one by name."""
+    async def open_people(self) -> None:
+        """Opens the list of people if it is closed."""
         if await self.people.get_attribute("aria-expanded") == "false":
             await self.people.click()
+
+    async def share(self, user: str) -> None:
+        """Adds somebody by name."""
+        await self.open_people()
         await self.root.get_by_label("User to share with").fill(user)
         await self.press("Share")
         await expect(self.members.filter(has_text=user)).to_be_visible()
 
     async def make_link(self) -> str:
         """A link to it."""
-        if await self.people.get_attribute("aria-expanded") == "false":
-            await self.people.click()
+        await self.open_people()
         await self.press("Share by link")
         await expect(self.link).to_be_visible()
         return await self.link.input_value()

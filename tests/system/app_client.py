@@ -188,6 +188,9 @@ class Counts:
     """Updates that came right after a change of its own, which they had crossed on their way: thrown away, too."""
     stops_sent: int = 0
     reasons: list[str] = field(default_factory=list)
+    """Of the forced reconnects."""
+    unreadable: list[str] = field(default_factory=list)
+    """What its parser threw at."""
 
 
 class AppClient:
@@ -316,6 +319,7 @@ class AppClient:
                 try:
                     await self._message(socket, message.data)
                 except Unbearable as error:
+                    self.counts.unreadable.append(str(error))
                     await _cut(socket)
                     self._failed(socket, str(error))
                     return

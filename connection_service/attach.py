@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import grpc
 
@@ -32,9 +32,11 @@ class NoLease(BubbleError):
 class EdgeStream:
     """One attached edge."""
 
-    def __init__(self, edge_id: str, registry: Registry) -> None:
+    def __init__(self, edge_id: str, registry: Registry, *, on_opened: Callable[[Connection], None]) -> None:
+        """`on_opened`: is called with each connection that comes after the hello, when the registry has it."""
         self.edge_id = edge_id
         self._registry = registry
+        self._on_opened = on_opened
         self._outgoing: asyncio.Queue[connection_pb2.AttachResponse | None] = asyncio.Queue()
         self._unacknowledged: OrderedDict[int, tuple[Acknowledgement, float]] = OrderedDict()
         self._sequence = 0
@@ -81,7 +83,9 @@ class EdgeStream:
             case "changes":
                 changes = message.changes
                 for opened in changes.opened:
-                    self._registry.open(self.edge_id, connection_from(opened, self.edge_id))
+                    connection = connection_from(opened, self.edge_id)
+                    self._registry.open(self.edge_id, connection)
+                    self._on_opened(connection)
                 for connection_id in changes.closed_connection_ids:
                     self._registry.close(self.edge_id, connection_id)
                 self.confirm(changes.sequence)
@@ -98,6 +102,11 @@ class EdgeStream:
     def confirm(self, sequence: int) -> None:
         """Tells the edge that its changes up to this number are taken in."""
         self._outgoing.put_nowait(connection_pb2.AttachResponse(confirmed_sequence=sequence))
+
+    def supersede(self, connection_ids: Iterable[str]) -> None:
+        """Tells the edge that the devices of these connections have opened others elsewhere. Nobody acknowledges it."""
+        superseded = connection_pb2.Superseded(connection_ids=connection_ids)
+        self._outgoing.put_nowait(connection_pb2.AttachResponse(superseded=superseded))
 
     async def probe(self) -> None:
         """Asks for a sign of life again and again. Runs until it is cancelled."""
@@ -155,4 +164,5 @@ def connection_from(message: connection_pb2.Connection, edge_id: str) -> Connect
         device_id=message.device_id,
         edge_id=edge_id,
         registered_at_us=message.registered_at_us,
+        supersedable=message.supersedable,
     )

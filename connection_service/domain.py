@@ -43,13 +43,16 @@ UNKNOWN_DEVICES = frozenset(("", "unknown"))
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """One socket of a device of a user at an edge. `registered_at_us`: microseconds since 1970."""
+    """One socket of a device of a user at an edge. `registered_at_us`: microseconds since 1970; `supersedable`: its device uses one
+    such at a time (`connection_service/succession.py`), as far as that is known.
+    """
 
     connection_id: str
     user_id: str
     device_id: str
     edge_id: str
     registered_at_us: int = 0
+    supersedable: bool = False
 
 
 class Registry:
@@ -90,6 +93,10 @@ class Registry:
     def is_connected(self, user_id: str) -> bool:
         """Whether a user has a connection at an attached edge."""
         return bool(self._by_user.get(user_id))
+
+    def of_user(self, user_id: str) -> Iterable[Connection]:
+        """The connections of a user at attached edges."""
+        return self._by_user.get(user_id, {}).values()
 
     def route(
         self, user_ids: Iterable[str], *, user_id: str = "", device_id: str = "", connection_id: str = ""

@@ -16,6 +16,7 @@ from connection_service.push_sender import PushSender
 from connection_service.push_worker import PushWorker
 from connection_service.pushes import MAX_TOKENS_PER_USER
 from connection_service.store.contract import Store
+from connection_service.succession import predecessors
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import logs, semconv
 from runtime.clock import now_us
@@ -173,7 +174,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         edge_id, connections = await _read_hello(request_iterator)
         if not await self._leases.holds(edge_id):
             raise NoLease("The edge has no lease")
-        stream = EdgeStream(edge_id, self.registry)
+        stream = EdgeStream(edge_id, self.registry, on_opened=self._supersede_others)
         previous = self._streams.get(edge_id)
         if previous is not None:
             previous.end()
@@ -241,6 +242,11 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         """Ends all streams, so that the edges go to other replicas."""
         for stream in self._streams.values():
             stream.end()
+
+    def _supersede_others(self, newcomer: Connection) -> None:
+        """Tells the edges of the connections that a new one takes the place of."""
+        for edge_id, connection_ids in predecessors(newcomer, self.registry.of_user(newcomer.user_id)).items():
+            self._streams[edge_id].supersede(connection_ids)  # the registry has connections of attached edges only
 
     async def _deliver(self, items: Sequence[connection_pb2.DeliverItem], spans: SpanGroup) -> set[int]:
         """Sends events to the edges; returns the numbers of those that not every edge concerned has taken over."""

@@ -48,6 +48,7 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             registrar,
             backend,
             deliver=delivery.deliver,
+            supersede=sessions.supersede,
             on_lease_lost=lambda: sessions.close_all(CloseCode.RESTARTING),
         )
         tracing, pulse = Tracing(telemetry, settings), Pulse()

@@ -31,6 +31,7 @@ _LONGEST_BACKOFF = 1.0
 
 Connections = Callable[[], Iterable[connection_pb2.Connection]]
 Deliver = Callable[[connection_pb2.DeliveryBatch], None]
+Supersede = Callable[[Iterable[str]], None]
 Call = grpc.aio.StreamStreamCall
 
 
@@ -44,12 +45,14 @@ class ReplicaStream:
         *,
         connections: Connections,
         deliver: Deliver,
+        supersede: Supersede,
         on_lease_lost: Callable[[], None],
     ) -> None:
         self.address = address
         self._edge_id = edge_id
         self._connections = connections
         self._deliver = deliver
+        self._supersede = supersede
         self._on_lease_lost = on_lease_lost
         self._attempt: _Attempt | None = None
         self._last_answer = float("-inf")
@@ -65,7 +68,12 @@ class ReplicaStream:
         while True:
             # The list is made here; whoever comes later is told of on the stream.
             self._attempt = _Attempt(
-                self._edge_id, self._connections(), self._deliver, self._answered, on_confirmed=self._confirmed
+                self._edge_id,
+                self._connections(),
+                self._deliver,
+                self._answered,
+                supersede=self._supersede,
+                on_confirmed=self._confirmed,
             )
             try:
                 async with open_channel(self.address) as channel:
@@ -119,6 +127,7 @@ class _Attempt:
         deliver: Deliver,
         on_answer: Callable[[], None],
         *,
+        supersede: Supersede,
         on_confirmed: Callable[[], None],
     ) -> None:
         self.confirmed = False
@@ -127,6 +136,7 @@ class _Attempt:
         self._listed = list(connections)
         self._deliver = deliver
         self._on_answer = on_answer
+        self._supersede = supersede
         self._on_confirmed = on_confirmed
         self._over = False
         self._given_up = asyncio.Event()
@@ -229,6 +239,8 @@ class _Attempt:
                 case "probe":
                     self._answer = response.probe
                     self._changed.set()
+                case "superseded":
+                    self._supersede(response.superseded.connection_ids)
                 case "confirmed_sequence":
                     if not self.confirmed:
                         self.confirmed = True

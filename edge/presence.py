@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from edge import metrics
-from edge.attach import Deliver, ReplicaStream
+from edge.attach import Deliver, ReplicaStream, Supersede
 from edge.backend import Backend
 from edge.errors import ClientError, busy
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
@@ -48,12 +48,15 @@ class Presence:
         backend: Backend,
         *,
         deliver: Deliver,
+        supersede: Supersede,
         on_lease_lost: Callable[[], None],
     ) -> None:
+        """`supersede` is called with the ids of connections whose devices have opened others, at other edges."""
         self._addresses = [split_address(address) for address in addresses.split(",")]
         self._service = connections
         self._backend = backend
         self._deliver = deliver
+        self._supersede = supersede
         self._on_lease_lost = on_lease_lost
         self._open: dict[str, connection_pb2.Connection] = {}
         self._leftover: set[str] = set()
@@ -99,8 +102,11 @@ class Presence:
         finally:
             await self._detach_all()
 
-    async def open(self, user_id: str, device_id: str, claim: Callable[[str], None]) -> str:
-        """Registers a connection and announces it to every replica; returns its id.
+    async def open(
+        self, user_id: str, device_id: str, claim: Callable[[str], None], *, supersedable: bool = False
+    ) -> str:
+        """Registers a connection and announces it to every replica; returns its id. `supersedable`: its device uses one such at a
+        time, at whichever edge.
 
         `claim` is called with the id before any event can come for it. When this returns, every event that is committed
         from now on will be delivered here. Raises TooManyConnections, AioRpcError, Overloaded.
@@ -125,6 +131,7 @@ class Presence:
             device_id=device_id,
             edge_id=edge_id,
             registered_at_us=now_us(),
+            supersedable=supersedable,
         )
         claim(connection_id)
         self._open[connection_id] = connection
@@ -234,6 +241,7 @@ class Presence:
                     self.edge_id,
                     connections=lambda: list(self._open.values()),
                     deliver=self._deliver,
+                    supersede=self._supersede,
                     on_lease_lost=self._lose,
                 )
                 self._streams[address] = stream

@@ -136,6 +136,15 @@ class Session:
         """The session can't be kept up to date; its client is to come again."""
         self.close_soon(CloseCode.UNAVAILABLE)
 
+    @property
+    def is_supersedable(self) -> bool:
+        """Whether the next connection of its device takes its place. A browser may have several windows."""
+        return False
+
+    def supersede(self) -> None:
+        """The device has another connection now."""
+        self.close_soon(CloseCode.SUPERSEDED)
+
     def announce_restart(self, after_ms: int) -> None:
         """The edge will close this connection so many milliseconds from now."""
         self.outlet.send(text_frame(self._codec.reconnect(after_ms)))
@@ -259,7 +268,7 @@ class Session:
     async def _register(self) -> bool:
         """Makes the connection known everywhere, before anything is read from it or shown to it."""
         try:
-            await self._hub.presence.open(self.user_id, self.device_id, self._claim)
+            await self._hub.presence.open(self.user_id, self.device_id, self._claim, supersedable=self.is_supersedable)
         except TooManyConnections:
             self.close_soon(CloseCode.TOO_MANY_CONNECTIONS)
         except Exception as error:

@@ -62,6 +62,11 @@ class Sessions:
         self._congested.discard(session.outlet)
         self._by_id.pop(session.connection_id, None)
 
+    def supersede(self, connection_ids: Iterable[str]) -> None:
+        """The devices of these connections have opened others, at other edges. Unknown ids are fine."""
+        for session in self.named(connection_ids):
+            session.supersede()
+
     def write_soon(self, outlet: Outlet) -> None:
         """Something was put into an outlet: it is written at the end of this turn of the loop."""
         if not self._dirty:

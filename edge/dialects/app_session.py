@@ -126,16 +126,20 @@ class AppSession(Session):
 
     def _claim(self, connection_id: str) -> None:
         super()._claim(connection_id)
-        if self.device_id != "unknown":
+        if self.is_supersedable:
             previous = self._devices.enter(self._device, self)
             if previous is not None:
                 self._supersedes = True
                 previous.supersede()
 
+    @property
+    def is_supersedable(self) -> bool:
+        return self.device_id != "unknown"
+
     def supersede(self) -> None:
-        """The device has another connection now."""
+        self._devices.leave(self._device, self)  # from here on it is told nothing, however long its socket stays open
         self._note_leaving()
-        self.close_soon(CloseCode.SUPERSEDED)
+        super().supersede()
 
     def _note_leaving(self) -> None:
         if self.knowledge.ready:

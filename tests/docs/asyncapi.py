@@ -14,15 +14,20 @@ Frame = dict[str, Any]
 
 
 class Document:
-    """The whole document, and what it says of messages."""
+    """The whole document, and what it says of the messages of one channel, by the names that they have there."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: str) -> None:
         self.whole: Schema = msgspec.yaml.decode((ROOT / "docs/asyncapi.yaml").read_bytes())
+        self.channel: Schema = self.whole["channels"][channel]
         self.messages: dict[str, Schema] = {
-            name: self.resolved(message) for name, message in self.whole["components"]["messages"].items()
+            name: self.resolved(message) for name, message in self.channel["messages"].items()
         }
         """By name, without references."""
-        self.operations: dict[str, Schema] = self.whole["operations"]
+        self.operations: dict[str, Schema] = {
+            name: operation
+            for name, operation in self.whole["operations"].items()
+            if operation["channel"] == {"$ref": f"#/channels/{channel}"}
+        }
         self.requests = {
             operation["messages"][0]["$ref"].split("/")[-1]: _names(operation.get("reply", {}))
             for operation in self.operations.values()
@@ -74,9 +79,9 @@ class Document:
 
 
 @cache
-def document() -> Document:
-    """The document of this checkout."""
-    return Document()
+def document(channel: str = "socket") -> Document:
+    """The document of this checkout, as far as it concerns one channel."""
+    return Document(channel)
 
 
 def fields_of(frame: Frame) -> set[str]:

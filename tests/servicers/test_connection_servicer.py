@@ -39,6 +39,7 @@ class Edge:
         self.acknowledges = True
         self.confirmed: list[int] = []
         self.batches: list[connection_pb2.DeliveryBatch] = []
+        self.superseded: list[list[str]] = []
         self.call: Any = stub.Attach()  # type: ignore[call-arg]  # written to as it goes; the stubs know only iterators
         self._reading = asyncio.create_task(self._read())
 
@@ -88,6 +89,8 @@ class Edge:
                     self.confirmed.append(response.confirmed_sequence)
                 case "probe" if self.answers:
                     await self.call.write(connection_pb2.AttachRequest(probe_answer=response.probe))
+                case "superseded":
+                    self.superseded.append(list(response.superseded.connection_ids))
                 case "batch":
                     self.batches.append(response.batch)
                     if self.acknowledges:
@@ -161,6 +164,10 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
 
 def connection(connection_id: str, user: str = "alice", device: str = "phone") -> connection_pb2.Connection:
     return connection_pb2.Connection(connection_id=connection_id, user_id=user, device_id=device)
+
+
+def of_the_app(connection_id: str, user: str = "alice", device: str = "pixel") -> connection_pb2.Connection:
+    return connection_pb2.Connection(connection_id=connection_id, user_id=user, device_id=device, supersedable=True)
 
 
 def to_register(
@@ -367,6 +374,46 @@ async def test_a_replica_that_drains_ends_its_streams(service: Service) -> None:
     async with service.attached("edge-1") as one, service.attached("edge-2") as other:
         service.servicer.end_streams()
         assert [await one.ended(), await other.ended()] == [grpc.StatusCode.OK] * 2
+
+
+async def test_the_edge_of_a_predecessor_is_told_once_when_its_device_connects_at_another_one(service: Service) -> None:
+    async with (
+        service.attached("edge-1", of_the_app("listed")) as one,
+        service.attached("edge-2") as two,
+        service.attached("edge-3") as three,
+    ):
+        await one.change(1, opened=[of_the_app("announced"), of_the_app("tablet", device="tablet"), connection("tab")])
+        await two.change(1, opened=[of_the_app("new")])
+        await until(lambda: bool(one.superseded))
+        assert one.superseded == [["listed", "announced"]]
+        await one.change(2, closed=["listed", "announced"])
+        await three.change(1, opened=[of_the_app("newest")])
+        await until(lambda: bool(two.superseded))
+        assert two.superseded == [["new"]]
+        # They are routed to for as long as their edges have them.
+        assert await service.deliver(event_for("alice")) == [DELIVERED]
+        assert one.got + two.got + three.got == [("e1", ["tab", "tablet"]), ("e1", ["new"]), ("e1", ["newest"])]
+        assert (len(one.superseded), three.superseded) == (1, [])
+
+
+async def test_nobody_is_superseded_by_others_by_devices_without_a_name_or_by_a_whole_list(service: Service) -> None:
+    old = [of_the_app("old"), of_the_app("unknown", device="unknown"), connection("tab", device="pixel")]
+    async with service.attached("edge-1", *old) as one, service.attached("edge-2") as two:
+        await two.change(1, opened=[of_the_app("bobs", "bob"), of_the_app("nameless", device="unknown")])
+        await two.change(2, opened=[connection("window", device="pixel")])  # a browser, or an edge of an older version
+        async with service.attached("edge-3", of_the_app("listed")):
+            await two.change(3, opened=[of_the_app("news")])  # what was told before comes before
+            await until(lambda: bool(one.superseded))
+            assert one.superseded == [["old"]]
+
+
+async def test_of_an_edge_that_is_gone_nobody_is_told(service: Service) -> None:
+    async with service.attached("edge-2") as two:
+        async with service.attached("edge-1", of_the_app("old")):
+            pass
+        await service.until_attached("edge-1", attached=False)
+        await two.change(1, opened=[of_the_app("new")])
+        assert two.confirmed == [0, 1]
 
 
 # --- Deliver --------------------------------------------------------------------------------------------------------------

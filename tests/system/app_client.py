@@ -221,7 +221,9 @@ class AppClient:
         self.frames: list[tuple[float, Message]] = []
         self.pongs: list[float] = []
         self.close_frames: list[tuple[int, str]] = []
-        self._url = f"http://127.0.0.1:{port}{path}{query}"
+        self.port = port
+        """Of the edge that the next connection is made to."""
+        self._path = path + query
         self._offset = timedelta(minutes=utc_offset)
         self._headers = headers or {}
         self._acknowledges = acknowledges
@@ -268,7 +270,11 @@ class AppClient:
         try:
             # Nothing is done for it by the library: the app does not answer a close frame.
             socket = await self._http.ws_connect(
-                self._url, headers=headers, autoclose=False, autoping=True, max_msg_size=0
+                f"http://127.0.0.1:{self.port}{self._path}",
+                headers=headers,
+                autoclose=False,
+                autoping=True,
+                max_msg_size=0,
             )
         except (aiohttp.ClientError, OSError):
             self.counts.refused += 1

@@ -145,21 +145,31 @@ class Cluster:
     async def start(self) -> None:
         """Starts everything; returns when connections are taken."""
         for name in MODULES:
-            addresses = {
-                f"BUBBLE_{other.upper()}_ADDRESS": f"127.0.0.1:{process.port}"
-                for other, process in self.processes.items()
-            }
-            log = self._directory / f"{name}.log"
-            self.processes[name] = Process(name, self._environment | addresses, log)
-            await self.processes[name].start()
+            await self._start(name, name)
         await self.wait_until_ready()
 
-    async def wait_until_ready(self) -> None:
-        """Returns when the edge takes connections."""
+    async def start_another_edge(self) -> int:
+        """Starts one more edge; returns its port when it takes connections."""
+        await self._start("another edge", "edge")
+        port = self.processes["another edge"].port
+        await self.wait_until_ready(port)
+        return port
+
+    async def _start(self, name: str, kind: str) -> None:
+        addresses = {
+            f"BUBBLE_{other.upper()}_ADDRESS": f"127.0.0.1:{self.processes[other].port}"
+            for other in MODULES
+            if other in self.processes
+        }
+        self.processes[name] = Process(kind, self._environment | addresses, self._directory / f"{name}.log")
+        await self.processes[name].start()
+
+    async def wait_until_ready(self, port: int = 0) -> None:
+        """Returns when the edge takes connections; another edge than the first by its port."""
         deadline = time.monotonic() + READY_WITHIN
         async with aiohttp.ClientSession() as http:
             while time.monotonic() < deadline:
-                async with http.get(f"http://127.0.0.1:{self.edge_port}/readyz") as response:
+                async with http.get(f"http://127.0.0.1:{port or self.edge_port}/readyz") as response:
                     if response.status == 200:
                         return
                 await asyncio.sleep(0.05)

@@ -649,6 +649,47 @@ async def test_a_superseded_socket_gets_a_close_frame_and_is_not_cut(
         assert not new.closed
 
 
+async def test_a_socket_that_is_superseded_at_another_edge_is_told_and_not_cut(
+    own_cluster: Start, unique: Unique
+) -> None:
+    cluster: Cluster = await own_cluster()
+    there = await cluster.start_another_edge()
+    user, tea = unique("alice"), unique("tea")
+    async with (
+        Client(cluster.edge_port, user, "laptop") as laptop,
+        Client(cluster.edge_port, user, "pixel") as window,  # of the first dialect: a device may have several
+        Client(there, user, "pixel") as other_window,
+        AppClient(cluster.edge_port, user, "unknown") as nameless,
+        AppClient(there, user, "unknown") as other_nameless,
+        AppClient(cluster.edge_port, user, "pixel") as alice,
+    ):
+        phones = [nameless, other_nameless, alice]
+        for phone in phones:
+            await phone.snapshot()
+        for port in (there, cluster.edge_port, there):  # there and back: no socket takes the place of a newer one
+            alice.port = port
+            await alice.leave_socket_open_and_reconnect()
+            await alice.until(lambda: len(alice.close_frames) == len(alice.sockets) - 1)
+            await alice.until(lambda: len(alice.typed("activeTimerList")) == len(alice.sockets))
+        await laptop.done(type="timer", action="update", timer={"id": tea})
+        for phone in (alice, nameless, other_nameless):
+            await phone.timer(tea)
+        for client in (window, other_window):
+            await client.update(tea)
+        assert len(alice.typed("updateTimer")) == 1
+        await alice.settled()
+        assert alice.close_frames == [(4412, "superseded")] * 3
+        *old, new = alice.sockets
+        await asyncio.sleep(3)  # longer than others may take to answer a close frame
+        for socket in old:
+            assert socket._conn is not None
+            assert socket._conn.transport is not None
+            assert not socket._conn.transport.is_closing()
+        assert not new.closed
+        assert [(each.counts.forced_reconnects, each.close_frames) for each in phones[:2]] == [(0, [])] * 2
+        assert (alice.counts.connects, alice.counts.forced_reconnects) == (4, 0)
+
+
 async def test_a_drain_ends_the_apps_sockets_without_a_close_frame_and_a_few_at_a_time(
     own_cluster: Start, unique: Unique
 ) -> None:

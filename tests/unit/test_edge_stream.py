@@ -20,7 +20,7 @@ def batch() -> connection_pb2.AttachResponse:
 
 
 def stream(registry: Registry | None = None) -> EdgeStream:
-    return EdgeStream("edge-1", registry or Registry())
+    return EdgeStream("edge-1", registry or Registry(), on_opened=lambda _: None)
 
 
 def acknowledge(sequence: int) -> connection_pb2.AttachRequest:
@@ -210,7 +210,7 @@ async def test_an_ended_stream_is_trusted_no_longer() -> None:
 
 
 async def test_only_edges_that_acknowledge_in_time_have_taken_over() -> None:
-    quick, slow, gone = (EdgeStream(name, Registry()) for name in ("quick", "slow", "gone"))
+    quick, slow, gone = (EdgeStream(name, Registry(), on_opened=lambda _: None) for name in ("quick", "slow", "gone"))
     waiting = {edge: sent for edge in (quick, slow, gone) if (sent := edge.send(batch())) is not None}
     began = time.monotonic()
     asyncio.get_running_loop().call_soon(quick.take_in, acknowledge(1))

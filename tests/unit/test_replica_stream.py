@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -90,7 +90,11 @@ def connection(connection_id: str) -> connection_pb2.Connection:
 
 @asynccontextmanager
 async def attached(
-    replica: Replica, connections: list[connection_pb2.Connection], on_lease_lost: Callable[[], None] = lambda: None
+    replica: Replica,
+    connections: list[connection_pb2.Connection],
+    on_lease_lost: Callable[[], None] = lambda: None,
+    *,
+    supersede: Callable[[Iterable[str]], None] = lambda _: None,
 ) -> AsyncIterator[ReplicaStream]:
     server = grpc.aio.server()
     connection_pb2_grpc.add_ConnectionServiceServicer_to_server(replica, server)
@@ -101,6 +105,7 @@ async def attached(
         "edge-1",
         connections=lambda: list(connections),
         deliver=lambda _: None,
+        supersede=supersede,
         on_lease_lost=on_lease_lost,
     )
     running = asyncio.create_task(stream.run())
@@ -132,6 +137,22 @@ async def test_the_whole_list_is_told_in_parts_then_every_change_and_deliveries_
         await until(lambda: replica.acknowledged == [1] and replica.answered == [1])
 
 
+async def test_what_is_superseded_is_told_and_what_a_newer_replica_may_say_is_passed_over() -> None:
+    async def tells(
+        replica: Replica, requests: AsyncIterator[connection_pb2.AttachRequest]
+    ) -> AsyncIterator[connection_pb2.AttachResponse]:
+        superseded = connection_pb2.Superseded(connection_ids=["old", "gone"])
+        yield connection_pb2.AttachResponse(superseded=superseded)
+        yield connection_pb2.AttachResponse()  # what this edge does not know looks like this
+        async for response in well_behaved(replica, requests):
+            yield response
+
+    told: list[list[str]] = []
+    async with attached(Replica(tells), [], supersede=lambda ids: told.append(list(ids))) as stream:
+        await until(lambda: stream.attached)
+    assert told == [["old", "gone"]]
+
+
 async def test_a_connection_waits_until_a_replica_that_does_not_confirm_can_trust_this_edge_no_longer() -> None:
     replica = Replica(says_nothing)
     async with attached(replica, []) as stream:
@@ -145,7 +166,12 @@ async def test_a_connection_waits_until_a_replica_that_does_not_confirm_can_trus
 
 async def test_without_a_replica_a_new_connection_waits_for_nothing() -> None:
     stream = ReplicaStream(
-        "127.0.0.1:1", "edge-1", connections=list, deliver=lambda _: None, on_lease_lost=lambda: None
+        "127.0.0.1:1",
+        "edge-1",
+        connections=list,
+        deliver=lambda _: None,
+        supersede=lambda _: None,
+        on_lease_lost=lambda: None,
     )
     assert await timed(stream.announce(connection("new"), TRUST)) < TRUST
 

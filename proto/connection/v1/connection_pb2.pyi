@@ -55,6 +55,7 @@ class Connection(_message.Message):
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     EDGE_ID_FIELD_NUMBER: _builtins.int
     REGISTERED_AT_US_FIELD_NUMBER: _builtins.int
+    SUPERSEDABLE_FIELD_NUMBER: _builtins.int
     connection_id: _builtins.str
     """The id given by Register."""
     user_id: _builtins.str
@@ -65,6 +66,10 @@ class Connection(_message.Message):
     """The edge that holds the socket."""
     registered_at_us: _builtins.int
     """When it was registered, in microseconds since 1970."""
+    supersedable: _builtins.bool
+    """Its device, whose name is no default, uses one connection at a time: the next one of this kind that it opens takes the place
+    of this one. Told by the edge on its stream; not kept in the database.
+    """
     def __init__(
         self,
         *,
@@ -73,10 +78,11 @@ class Connection(_message.Message):
         device_id: _builtins.str = ...,
         edge_id: _builtins.str = ...,
         registered_at_us: _builtins.int = ...,
+        supersedable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection_id", b"connection_id", "device_id", b"device_id", "edge_id", b"edge_id", "registered_at_us", b"registered_at_us", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection_id", b"connection_id", "device_id", b"device_id", "edge_id", b"edge_id", "registered_at_us", b"registered_at_us", "supersedable", b"supersedable", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -791,6 +797,30 @@ class DeliveryBatch(_message.Message):
 Global___DeliveryBatch: _TypeAlias = DeliveryBatch  # noqa: Y015
 
 @_typing.final
+class Superseded(_message.Message):
+    """Connections whose devices have opened another one at another edge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONNECTION_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def connection_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of the edge that is told; unknown ones are fine."""
+
+    def __init__(
+        self,
+        *,
+        connection_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection_ids", b"connection_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Superseded: _TypeAlias = Superseded  # noqa: Y015
+
+@_typing.final
 class AttachResponse(_message.Message):
     """From a replica to an edge."""
 
@@ -799,6 +829,7 @@ class AttachResponse(_message.Message):
     CONFIRMED_SEQUENCE_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_FIELD_NUMBER: _builtins.int
     confirmed_sequence: _builtins.int
     """The changes of this number, and all before it, are taken in. 0: the hello is."""
     probe: _builtins.int
@@ -807,18 +838,23 @@ class AttachResponse(_message.Message):
     def batch(self) -> Global___DeliveryBatch:
         """Deliver these."""
 
+    @_builtins.property
+    def superseded(self) -> Global___Superseded:
+        """These are left behind. Every replica that knows both connections says so, once; nobody acknowledges it."""
+
     def __init__(
         self,
         *,
         confirmed_sequence: _builtins.int = ...,
         batch: Global___DeliveryBatch | None = ...,
         probe: _builtins.int = ...,
+        superseded: Global___Superseded | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "confirmed_sequence", b"confirmed_sequence", "message", b"message", "probe", b"probe"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "confirmed_sequence", b"confirmed_sequence", "message", b"message", "probe", b"probe", "superseded", b"superseded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "confirmed_sequence", b"confirmed_sequence", "message", b"message", "probe", b"probe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "confirmed_sequence", b"confirmed_sequence", "message", b"message", "probe", b"probe", "superseded", b"superseded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["confirmed_sequence", "batch", "probe"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["confirmed_sequence", "batch", "probe", "superseded"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

@@ -174,7 +174,8 @@ class ConnectionServiceServicer:
         """The stream between one edge and one replica, for as long as both live. The edge says who it is and lists all its
         connections (`hello`, in parts), then every one that opens or closes; the replica confirms what it has taken in,
         sends deliveries, which the edge acknowledges, and probes, which the edge answers at once: a replica trusts an edge's
-        list only for a short while after a probe that was answered. FAILED_PRECONDITION: the edge holds no lease.
+        list only for a short while after a probe that was answered. When a connection that opens takes the place of one at another
+        edge, the replica tells that one. FAILED_PRECONDITION: the edge holds no lease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

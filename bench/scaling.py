@@ -1,4 +1,4 @@
-"""What more of it costs: `python -m bench.scaling`, or with the names of some parts.
+"""What more of it costs: `python -m bench.scaling`, or with the names of some parts. Writes the tables of docs/scaling.md.
 
 Each part is a question: what changes when there is more of one thing (rate, edges, replicas, stored timers, members, connections) and
 all else is the same. The systems that are compared are all there at the same time and are put under load in turns, round after round, so
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import results
+from bench import results, scaling_report
 from bench.crowd import Gathering
 from bench.measure import Result, resting, under_load
 from bench.rounds import rotated, run
@@ -209,12 +209,19 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description="Measures what more of it costs.")
     parser.add_argument("parts", nargs="*", help=f"the names of some of {', '.join(part.name for part in PARTS)}")
+    parser.add_argument("--report", action="store_true", help="only write docs/scaling.md from what there is")
     options = parser.parse_args()
     unknown = set(options.parts) - {part.name for part in PARTS}
     if unknown:
         parser.error(f"no such part: {', '.join(unknown)}")
     parts = [part for part in PARTS if not options.parts or part.name in options.parts]
-    sys.exit(0 if run(whole(parts)) else 1)
+    fine = True
+    try:
+        if not options.report:
+            fine = run(whole(parts))
+    finally:
+        scaling_report.write([part.name for part in PARTS])
+    sys.exit(0 if fine else 1)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from bench.seed import seed
 from bench.system import DATA
 from bench.targets import Ours, make_token
 
-_REST = 3.0  # seconds in which it is measured what all systems do when nobody does anything
+_PINGS = 25.0  # seconds, as BUBBLE_PING_INTERVAL: in that time each connection is pinged once
 _CALM = 2.0  # seconds after everybody has come, before that
 
 _EIGHTS = Crowd(groups=50, people=8)
@@ -64,6 +64,8 @@ class Part:
     setups: Sequence[Setup]
     loads: Sequence[Load] = (_FULL,)
     rounds: int = 3
+    rest: float = 3.0
+    """Seconds in which it is measured what all systems do when nobody does anything."""
 
 
 PARTS = [
@@ -102,6 +104,7 @@ PARTS = [
     Part(
         "connections", "Idle connections", "idle connections",
         [Setup(f"{idle:,}", _FEW, idle=idle) for idle in (100, 1_000, 5_000)],
+        rest=_PINGS,
     ),
 ]  # fmt: skip
 
@@ -129,9 +132,9 @@ class Trial:
             self._gatherings.append(gathering)
             await gathering.arrive()
 
-    async def watch_rest(self) -> None:
+    async def watch_rest(self, seconds: float) -> None:
         """Keeps what it uses while nobody does anything."""
-        self.rest = await resting(self.target, _REST)
+        self.rest = await resting(self.target, seconds)
 
     async def measure(self, load: Load) -> Result:
         """One round. Idle connections that were cut meanwhile count as lost."""
@@ -163,7 +166,7 @@ async def measure(part: Part) -> dict[str, Any]:
                 trials.append(trial)
                 print(f"{part.name} {setup.title}: there after {time.monotonic() - started:.1f} s", flush=True)
             await asyncio.sleep(_CALM)
-            await asyncio.gather(*(trial.watch_rest() for trial in trials))
+            await asyncio.gather(*(trial.watch_rest(part.rest) for trial in trials))
             for number in range(part.rounds):
                 for place_of_load, load in enumerate(part.loads):
                     for place_of_setup, trial in rotated(list(enumerate(trials)), number):

@@ -39,6 +39,10 @@ def _at(rate: float) -> Load:
     return Load(rate=rate, seconds=2.5, warmup=0.7)
 
 
+_AT_EASE = _at(400)
+"""Nothing else waits for a core: when all are busy, batches grow, and hide what more processes cost."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """A system, and who uses it."""
@@ -75,7 +79,7 @@ PARTS = [
     ),
     Part(
         "edges", "Edges", "edges",
-        [Setup("1"), Setup("2", edges=2), Setup("4", edges=4)], [_FULL, _at(1_000)],
+        [Setup("1"), Setup("2", edges=2), Setup("4", edges=4)], [_FULL, _AT_EASE],
     ),
     Part(
         "replicas", "Replicas of the services", "replicas",
@@ -86,7 +90,7 @@ PARTS = [
             Setup("2 connection", replicas={"connection": 2}),
             Setup("two of each, edges too", edges=2, replicas={"timer": 2, "sharing": 2, "connection": 2}),
         ],
-        [_FULL, _at(1_000)], 2,
+        [_FULL, _AT_EASE], 2,
     ),
     Part(
         "stored", "Stored timers", "stored timers",

@@ -75,6 +75,7 @@ def _cores(row: Row) -> str:
 
 _COSTS: list[Column] = [
     ("acknowledged updates/s", lambda row, _: tables.spread(row["summary"]["updates_per_s"], 0)),
+    ("acknowledged and delivered", lambda row, _: tables.median(row["summary"], "sustained_updates_per_s", 0)),
     ("deliveries/s", lambda row, _: tables.median(row["summary"], "deliveries_per_s", 0)),
     ("CPU µs per update", lambda row, _: tables.spread(row["summary"]["cpu_us_per_update"], 0)),
     ("to the first", _ratio),
@@ -123,8 +124,9 @@ def _conclusions(found: Mapping[str, Document]) -> list[str]:
         parts += ["### What an edge more costs an update", _edges(found["edges"]["rows"])]
     if "connections" in found:
         parts += ["### What an idle connection costs", _idle(found["connections"]["rows"])]
-    if {"edges", "connections"} <= found.keys():
-        parts += ["### A million connections", _million(found["edges"]["rows"], found["connections"]["rows"])]
+    if {"rate", "edges", "connections"} <= found.keys():
+        measured = (found[name]["rows"] for name in ("rate", "edges", "connections"))
+        parts += ["### A million connections", _million(*measured)]
     return parts
 
 
@@ -146,11 +148,8 @@ def _deliveries(rows: sizing.Rows) -> str:
 
 
 def _edges(rows: sizing.Rows) -> str:
-    cells = [["CPU µs of an update whose audience is at k edges", "fixed", "+ k times", "at k = 7"]]
-    for part in sizing.PARTS:
-        found = sizing.by_edges(rows, part)
-        at_seven = found.fixed + found.each * (sizing.GROUP - 1)
-        cells.append([part, *map(_whole, (found.fixed, found.each, at_seven))])
+    cells = [["CPU µs of an update whose audience is at k edges", "fixed", "+ k times"]]
+    cells += [[part, *map(_whole, sizing.by_edges(rows, part))] for part in sizing.HOLD_CONNECTIONS]
     rate = max(row["load"]["rate"] for row in rows)
     return f"The line nearest to the rows of *edges* at {rate:,.0f} updates/s.\n\n{tables.rows(cells)}"
 
@@ -171,8 +170,12 @@ _ACTIVITY = {3_600: "once an hour", 600: "every 10 min", 60: "every minute"}
 """How often each person changes a timer, by its seconds."""
 
 
-def _million(edges: sizing.Rows, idle: sizing.Rows) -> str:
-    plans = [sizing.plan(sizing.CONNECTIONS / seconds, edges=edges, idle=idle) for seconds in _ACTIVITY]
+def _million(rates: sizing.Rows, edges: sizing.Rows, idle: sizing.Rows) -> str:
+    plans = [sizing.plan(sizing.CONNECTIONS / seconds, rates=rates, edges=edges, idle=idle) for seconds in _ACTIVITY]
+    costs = [["CPU µs per update", "at one edge", f"+ at {sizing.GROUP - 2} more", "together"]]
+    for part in sizing.PARTS:
+        planned = sizing.planned(part, rates=rates, edges=edges)
+        costs.append([part, *map(_whole, (*planned, planned.together))])
     cells = [[f"{sizing.CONNECTIONS:,} connections, each changes a timer", *_ACTIVITY.values()]]
     cells.append(["updates/s", *(f"{each.updates:,.0f}" for each in plans)])
     cells += [
@@ -188,7 +191,9 @@ def _million(edges: sizing.Rows, idle: sizing.Rows) -> str:
     cells.append(["GB of an edge, beside what it starts with", *[f"{edge_memory:.1f}"] * len(plans)])
     cells.append(["GB of each connection replica, the same", *[f"{routing_memory:.1f}"] * len(plans)])
     return (
-        f"cores = updates/s x CPU µs at k = {sizing.GROUP - 1} / 1,000,000 + connections x idle CPU. processes = cores / {sizing.BUSY}, "
+        f"Groups of {sizing.GROUP}, each person at another edge. *At one edge* is the row of the first table in which a process of that "
+        f"kind is nearest to {sizing.BUSY:.0%} of a core, which is as busy as it shall be.\n\n{tables.rows(costs)}\n\n"
+        f"cores = updates/s x CPU µs together / 1,000,000 + connections x idle CPU. processes = cores / {sizing.BUSY}, "
         f"rounded up; at least {sizing.AT_LEAST}; of edges one per {sizing.MOST_OF_AN_EDGE:,} connections at least. "
         f"Document writes = updates x {sizing.WRITES}.\n\n{tables.rows(cells)}"
     )

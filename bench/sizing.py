@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 PARTS = ("edge", "timer", "sharing", "connection")
 HOLD_CONNECTIONS = ("edge", "connection")
-"""What an idle connection is anything to."""
+"""The kinds of process that know of connections: idle ones cost them, and so does each edge that an event goes to."""
 Rows = Sequence[Mapping[str, Any]]
 
 CONNECTIONS = 1_000_000
@@ -86,14 +86,32 @@ class Plan(NamedTuple):
     shards: int
 
 
-def plan(updates: float, *, edges: Rows, idle: Rows) -> Plan:
+class Cost(NamedTuple):
+    """Of an update, in microseconds of one kind of process, where each person of its group is at another edge."""
+
+    at_one_edge: float
+    """When a process is as busy as planned."""
+    spread: float
+    """For the further edges."""
+
+    @property
+    def together(self) -> float:
+        """Both."""
+        return self.at_one_edge + self.spread
+
+
+def planned(part: str, *, rates: Rows, edges: Rows) -> Cost:
+    """What an update costs in a process that is about as busy as planned: the less busy, the smaller the batches, the dearer."""
+    nearest = min(rates, key=lambda row: abs(row["summary"]["cores_of"][part]["median"] - BUSY))
+    further = by_edges(edges, part).each * (GROUP - 2) if part in HOLD_CONNECTIONS else 0.0
+    return Cost(cost(nearest, part), max(further, 0.0))
+
+
+def plan(updates: float, *, rates: Rows, edges: Rows, idle: Rows) -> Plan:
     """For CONNECTIONS in groups of GROUP, each person of a group at another edge."""
-    touched = GROUP - 1
     busy: dict[str, float] = {}
     for part in PARTS:
-        of_an_update = by_edges(edges, part)
-        per_update = of_an_update.fixed + of_an_update.each * touched
-        busy[part] = updates * per_update / 1e6
+        busy[part] = updates * planned(part, rates=rates, edges=edges).together / 1e6
         if part in HOLD_CONNECTIONS:
             busy[part] += by_idle(idle, part, "idle_cores_of") * CONNECTIONS
     processes = {part: max(math.ceil(cores / BUSY), AT_LEAST) for part, cores in busy.items()}

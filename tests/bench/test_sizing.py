@@ -7,7 +7,7 @@ import pytest
 from bench import scaling_report
 from bench.results import faults, summary
 from bench.scaling import PARTS
-from bench.sizing import MOST_OF_AN_EDGE, by_deliveries, by_edges, by_idle, line, plan
+from bench.sizing import MOST_OF_AN_EDGE, by_deliveries, by_edges, by_idle, line, plan, planned
 
 US = {"edge": 100.0, "timer": 80.0, "sharing": 20.0, "connection": 30.0}
 
@@ -17,12 +17,13 @@ def a_row(title: str, *totals: float, rate: float = 0.0, each: float = 1.0, **se
     rounds = [
         {
             "updates_per_s": 1_000.0,
+            "sustained_updates_per_s": 1_000.0,
             "deliveries_per_s": 7_000.0,
             "deliveries_per_update": setup.get("deliveries", 7.0),
             "cpu_us_per_update": total,
             "cpu_us_per_delivery": total / 7,
             "cpu_us_per_update_of": {part: us * each for part, us in US.items()},
-            "cores_of": dict.fromkeys(US, 0.5),
+            "cores_of": dict.fromkeys(US, setup.get("busy", 0.5)),
             "delivery_ms": {"p50": 1.0, "p99": 2.0},
             "faults": setup.get("faults", {}),
         }
@@ -43,6 +44,9 @@ def a_row(title: str, *totals: float, rate: float = 0.0, each: float = 1.0, **se
 
 
 EDGES = [a_row(str(edges), 200, rate=1_000, each=edges, edges=edges) for edges in (1, 2, 4)]
+RATES = [
+    a_row("", 200, rate=rate, each=1_000 / rate, busy=busy) for rate, busy in ((500, 0.3), (1_000, 0.5), (2_000, 0.9))
+]
 IDLE = [a_row(str(idle), 200, idle=idle) for idle in (100, 5_000)]
 
 
@@ -69,14 +73,18 @@ def test_costs_by_deliveries_edges_and_idle_connections_are_read_from_the_rows()
 
 
 def test_a_plan_counts_updates_and_idle_connections_and_leaves_room() -> None:
-    found = plan(10_000, edges=EDGES, idle=IDLE)
-    assert found.cores["edge"] == pytest.approx(10_000 * 7 * 100 / 1e6 + 1)
-    assert found.processes == {"edge": 50, "timer": 10, "sharing": 3, "connection": 6}
+    assert planned("edge", rates=RATES, edges=EDGES) == pytest.approx((100, 600))
+    assert planned("timer", rates=RATES, edges=EDGES) == pytest.approx((80, 0))
+    found = plan(10_000, rates=RATES, edges=EDGES, idle=IDLE)
+    assert found.cores["edge"] == pytest.approx(10_000 * 700 / 1e6 + 1)
+    assert found.processes == {"edge": 50, "timer": 2, "sharing": 2, "connection": 6}
     assert (found.writes, found.shards) == (20_000, 2)
 
 
 def test_a_plan_has_two_of_everything_and_room_for_all_connections() -> None:
-    found = plan(0.001, edges=EDGES, idle=[a_row("", 1, idle=100), {**a_row("", 1), "setup": {"idle": 200}}])
+    found = plan(
+        0.001, rates=RATES, edges=EDGES, idle=[a_row("", 1, idle=100), {**a_row("", 1), "setup": {"idle": 200}}]
+    )
     assert found.processes == {"edge": 1_000_000 // MOST_OF_AN_EDGE, "timer": 2, "sharing": 2, "connection": 2}
 
 
@@ -94,6 +102,7 @@ def test_the_page_says_what_was_lost() -> None:
 
 def test_the_page_has_a_table_for_every_part_and_says_what_follows() -> None:
     documents = {
+        "rate": a_document("rate", *RATES),
         "edges": a_document("edges", *EDGES),
         "connections": a_document("connections", *IDLE),
         "members": a_document("members", *(a_row("", 1, deliveries=number) for number in (1.0, 7.0))),
@@ -101,4 +110,4 @@ def test_the_page_has_a_table_for_every_part_and_says_what_follows() -> None:
     page = scaling_report.text([documents.get(part.name, a_document(part.name, a_row("1", 1))) for part in PARTS])
     for head in ("Rate", "Edges", "Stored", "A million connections", "What one core carries", "What a delivery costs"):
         assert f"### {head}" in page
-    assert "| edge | 0 | 100 | 700 |" in page
+    assert "| edge | 100 | 600 | 700 |" in page

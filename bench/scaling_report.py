@@ -28,7 +28,9 @@ def write(order: Sequence[str]) -> None:
 
 def text(documents: Sequence[Document]) -> str:
     """The page's part."""
-    parts = [f"{tables.measured(documents)}. Medians of the rounds (least to most). {_faults(documents)}"]
+    parts = [
+        f"{tables.measured(documents)}. Medians of the rounds (least to most). {_faults(documents)} {_others(documents)}"
+    ]
     for document in documents:
         parts += [f"### {document['title']}", _table(document)]
     by_name = {document["name"]: document for document in documents}
@@ -46,6 +48,14 @@ def _faults(documents: Sequence[Document]) -> str:
     if faulty:
         return f"Faults: {'; '.join(faulty)}."
     return "Nothing was lost: every acknowledged state, or a newer one, arrived on every device of its group, in the order of its versions."
+
+
+def _others(documents: Sequence[Document]) -> str:
+    taken = [each["other_cores"] for document in documents for row in document["rows"] for each in row["rounds"]]
+    return (
+        f"Anything else on this machine took {statistics.median(taken):.2f} cores in the median of all rounds, {max(taken):.2f} in the "
+        "worst; a round that it fell into costs more, and carries less, than it would."
+    )
 
 
 def _load(row: Row) -> str:

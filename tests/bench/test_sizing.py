@@ -24,6 +24,7 @@ def a_row(title: str, *totals: float, rate: float = 0.0, each: float = 1.0, **se
             "cpu_us_per_delivery": total / 7,
             "cpu_us_per_update_of": {part: us * each for part, us in US.items()},
             "cores_of": dict.fromkeys(US, setup.get("busy", 0.5)),
+            "other_cores": setup.get("others", 0.0),
             "delivery_ms": {"p50": 1.0, "p99": 2.0},
             "faults": setup.get("faults", {}),
         }
@@ -91,6 +92,13 @@ def test_a_plan_has_two_of_everything_and_room_for_all_connections() -> None:
 def test_ratios_are_between_neighbours_of_a_round() -> None:
     page = scaling_report.text([a_document("stored", a_row("1", 100, 200, 300), a_row("2", 110, 240, 270))])
     assert "| 1.10 (0.90 to 1.20) |" in page
+
+
+def test_the_page_says_what_else_kept_the_cores_busy() -> None:
+    rows = [a_row(str(others), 100, others=others) for others in (0.1, 0.2, 0.7)]
+    assert "took 0.20 cores in the median of all rounds, 0.70 in the worst" in scaling_report.text(
+        [a_document("stored", *rows)]
+    )
 
 
 def test_the_page_says_what_was_lost() -> None:

@@ -158,10 +158,14 @@ def _deliveries(rows: sizing.Rows) -> str:
 
 
 def _edges(rows: sizing.Rows) -> str:
-    cells = [["CPU µs of an update whose audience is at k edges", "fixed", "+ k times"]]
-    cells += [[part, *map(_whole, sizing.by_edges(rows, part))] for part in sizing.HOLD_CONNECTIONS]
-    rate = max(row["load"]["rate"] for row in rows)
-    return f"The line nearest to the rows of *edges* at {rate:,.0f} updates/s.\n\n{tables.rows(cells)}"
+    cells = [["CPU µs of an update whose audience is at k edges", "load", "fixed", "+ k times"]]
+    loads = {row["load"]["rate"]: _load(row) for row in rows}
+    cells += [
+        [part, title, *map(_whole, sizing.by_edges(rows, part, rate))]
+        for part in sizing.HOLD_CONNECTIONS
+        for rate, title in loads.items()
+    ]
+    return f"The lines nearest to the rows of *edges*.\n\n{tables.rows(cells)}"
 
 
 def _whole(number: float) -> str:
@@ -189,7 +193,7 @@ def _million(rates: sizing.Rows, edges: sizing.Rows, idle: sizing.Rows) -> str:
     cells = [[f"{sizing.CONNECTIONS:,} connections, each changes a timer", *_ACTIVITY.values()]]
     cells.append(["updates/s", *(f"{each.updates:,.0f}" for each in plans)])
     cells += [
-        [f"{part}: cores busy, so processes", *(f"{each.cores[part]:.1f}, {each.processes[part]}" for each in plans)]
+        [f"{part}: cores, so processes", *(f"{each.cores[part]:.1f}, {each.processes[part]}" for each in plans)]
         for part in sizing.PARTS
     ]
     cells.append(["MongoDB: document writes/s", *(f"{each.writes:,.0f}" for each in plans)])
@@ -201,9 +205,9 @@ def _million(rates: sizing.Rows, edges: sizing.Rows, idle: sizing.Rows) -> str:
     cells.append(["GB of an edge, beside what it starts with", *[f"{edge_memory:.1f}"] * len(plans)])
     cells.append(["GB of each connection replica, the same", *[f"{routing_memory:.1f}"] * len(plans)])
     return (
-        f"Groups of {sizing.GROUP}, each person at another edge. *At one edge* is the row of the first table in which a process of that "
-        f"kind is nearest to {sizing.BUSY:.0%} of a core, which is as busy as it shall be.\n\n{tables.rows(costs)}\n\n"
-        f"cores = updates/s x CPU µs together / 1,000,000 + connections x idle CPU. processes = cores / {sizing.BUSY}, "
+        f"Groups of {sizing.GROUP}, each person at another edge. *At one edge* is the row of the first table that carried most, *at "
+        f"{sizing.GROUP - 2} more* is the line of *edges* under the closed loop.\n\n{tables.rows(costs)}\n\n"
+        f"cores = updates/s x CPU µs together / 1,000,000 + connections x idle CPU. processes = cores / {sizing.BUSY} (so that one may be away), "
         f"rounded up; at least {sizing.AT_LEAST}; of edges one per {sizing.MOST_OF_AN_EDGE:,} connections at least. "
         f"Document writes = updates x {sizing.WRITES}.\n\n{tables.rows(cells)}"
     )

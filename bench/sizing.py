@@ -55,9 +55,8 @@ def at_rate(rows: Rows, rate: float) -> list[Mapping[str, Any]]:
     return [row for row in rows if row["load"]["rate"] == rate]
 
 
-def by_edges(rows: Rows, part: str) -> Line:
-    """What an update costs a kind of process for each edge that has somebody of its audience, at a fixed rate."""
-    rate = max(row["load"]["rate"] for row in rows)
+def by_edges(rows: Rows, part: str, rate: float = 0.0) -> Line:
+    """What an update costs a kind of process for each edge that has somebody of its audience."""
     return line([(row["setup"]["edges"], cost(row, part)) for row in at_rate(rows, rate)])
 
 
@@ -79,7 +78,7 @@ class Plan(NamedTuple):
 
     updates: float
     cores: dict[str, float]
-    """That are busy, by kind of process."""
+    """That are needed at least, by kind of process."""
     processes: dict[str, int]
     writes: float
     """Documents per second."""
@@ -90,7 +89,7 @@ class Cost(NamedTuple):
     """Of an update, in microseconds of one kind of process, where each person of its group is at another edge."""
 
     at_one_edge: float
-    """When a process is as busy as planned."""
+    """At the highest rate that was carried: at lower ones batches are smaller, so it costs more, but there is less of it."""
     spread: float
     """For the further edges."""
 
@@ -101,10 +100,10 @@ class Cost(NamedTuple):
 
 
 def planned(part: str, *, rates: Rows, edges: Rows) -> Cost:
-    """What an update costs in a process that is about as busy as planned: the less busy, the smaller the batches, the dearer."""
-    nearest = min(rates, key=lambda row: abs(row["summary"]["cores_of"][part]["median"] - BUSY))
+    """What an update costs where batches are as large as they were measured."""
+    top = max(rates, key=lambda row: row["summary"]["sustained_updates_per_s"]["median"])
     further = by_edges(edges, part).each * (GROUP - 2) if part in HOLD_CONNECTIONS else 0.0
-    return Cost(cost(nearest, part), max(further, 0.0))
+    return Cost(cost(top, part), max(further, 0.0))
 
 
 def plan(updates: float, *, rates: Rows, edges: Rows, idle: Rows) -> Plan:

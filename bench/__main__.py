@@ -7,8 +7,6 @@ What can't be installed or fails is left out with its reason; what was measured 
 
 import argparse
 import asyncio
-import resource
-import signal
 import sys
 import tempfile
 import time
@@ -17,11 +15,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
 from bench import report, results
 from bench.crowd import Gathering
 from bench.measure import Result, connecting, under_load
+from bench.rounds import rotated, run
 from bench.scenarios import SCENARIOS, Crowd, Scenario
 from bench.targets import TARGETS, NotAvailable, Target, make_token
 
@@ -40,15 +37,8 @@ class Run:
         self._about: dict[str, Any] = {}
 
     async def whole(self) -> bool:
-        """Measures; were there no faults in ours? Cancelled by SIGTERM, as by Ctrl-C: what was measured is kept."""
-        this = asyncio.current_task()
-        assert this is not None  # noqa: S101  # for mypy
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
-        self._about = {
-            "measured_at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-            "commit": results.commit(),
-            "machine": results.machine(),
-        }
+        """Measures; were there no faults in ours? When it is cancelled, what was measured is kept."""
+        self._about = results.about()
         for target in self._targets:
             try:
                 await target.install()
@@ -83,7 +73,7 @@ class Run:
                     for scenario in scenarios:
                         if number >= min(scenario.rounds, self._most_rounds):
                             continue
-                        for target in _rotated(self._there([scenario]), number):
+                        for target in rotated(self._there([scenario]), number):
                             if target.name in gatherings and number < target.most_rounds:
                                 await self._measure(scenario, target, gatherings[target.name], number)
                     self._save(scenarios)
@@ -167,11 +157,6 @@ class Run:
                 results.save(scenario, self._found[scenario.name], self._targets, self._left_out, self._about)
 
 
-def _rotated(targets: Sequence[Target], number: int) -> list[Target]:
-    turn = number % max(len(targets), 1)
-    return [*targets[turn:], *targets[:turn]]
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures ours and its peers side by side.")
@@ -188,10 +173,7 @@ def main() -> None:
     fine = True
     try:
         if not options.report:
-            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                fine = runner.run(Run(options).whole())
+            fine = run(Run(options).whole())
     finally:
         report.write()
     sys.exit(0 if fine else 1)

@@ -141,19 +141,26 @@ class Window:
 class Gathering:
     """All devices of a crowd, connected to one system."""
 
-    def __init__(self, crowd: Crowd, dialect: Dialect, urls: Sequence[str], token: Callable[[str, str], str]) -> None:
+    def __init__(
+        self,
+        crowd: Crowd,
+        dialect: Dialect,
+        urls: Sequence[str],
+        token: Callable[[str, str], str],
+        *,
+        prepared: bool = False,
+    ) -> None:
+        """`prepared`: their timers and shares are stored already."""
         self._dialect = dialect
-        self._groups: list[list[Phone]] = []
+        self._prepared = prepared
         places = itertools.cycle(urls)
-        for group in range(crowd.groups):
-            phones: list[Phone] = []
-            for person, device in itertools.product(range(crowd.people), range(crowd.devices)):
-                sends = crowd.senders is None or len(phones) < crowd.senders
-                user = f"u{group}-{person}"
-                timers = [f"g{group}-{person}-{device}-{index}" for index in range(crowd.timers)] if sends else []
-                member = Member(user, f"d{group}-{person}-{device}", token(user, f"g{group}"))
-                phones.append(Phone(next(places), dialect, member, group, timers))
-            self._groups.append(phones)
+        self._groups = [
+            [
+                Phone(next(places), dialect, Member(user, device, token(user, f"g{group}")), group, timers)
+                for user, device, timers in seats
+            ]
+            for group, seats in enumerate(crowd.seats())
+        ]
         self.phones = [phone for group in self._groups for phone in group]
         self._numbers = itertools.count(FIRST_NUMBER)
 
@@ -161,7 +168,7 @@ class Gathering:
         """Everybody connects, and sees what they are to see. Raises OSError, TimeoutError or RuntimeError."""
         senders = [phone for phone in self.phones if phone.timers]
         await _together(senders, Phone.arrive)
-        if isinstance(self._dialect, Bubble):
+        if isinstance(self._dialect, Bubble) and not self._prepared:
             await _together(senders, lambda phone: phone.ask(_create(phone.timers)))
             await _together(senders, lambda phone: phone.ask(_share(phone, self._groups[phone.group])))
         # Those who only look come when all is shared: else each share would be told to all who are there already.
@@ -257,6 +264,11 @@ class Gathering:
             # Silence is not yet the end: what ours could not deliver at once comes again after some seconds.
             if all(_has_all([recorders[phone] for phone in group]) for group in self._groups):
                 return
+
+    @property
+    def gone(self) -> int:
+        """How many devices are not connected any more."""
+        return sum(phone.transport is None or phone.transport.is_closing() for phone in self.phones)
 
     def leave(self) -> None:
         """Closes all connections."""

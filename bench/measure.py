@@ -102,6 +102,7 @@ async def under_load(target: Target, gathering: Gathering, load: Load) -> Result
         "cpu_us_per_update_of": {
             part: _per(seconds, all_updates) for part, seconds in whole.used.items() if part != _GENERATOR
         },
+        "cores_of": {part: round(seconds / elapsed, 3) for part, seconds in measured.used.items()},
         "generator_us_per_delivery": _per(measured.used[_GENERATOR], deliveries),
         "other_cores": round(measured.other / elapsed, 2),
         "reply_ms": _percentiles(replies),
@@ -139,13 +140,10 @@ async def connecting(target: Target, gathering: Gathering) -> Result:
     meter.stop()
     storm_cpu = meter.servers()
     await asyncio.sleep(_CALM)
-    after = _memory(target)
-    meter.start()
-    await asyncio.sleep(_CALM)
-    meter.stop()
+    idle = await resting(target, _CALM)
+    after = idle["resident_bytes_of"]
     count = len(gathering.phones)
     grown = {part: after[part] - before[part] for part in after}
-    gone = sum(phone.transport is None or phone.transport.is_closing() for phone in gathering.phones)
     return {
         "connections": count,
         "seconds": round(elapsed, 2),
@@ -155,8 +153,22 @@ async def connecting(target: Target, gathering: Gathering) -> Result:
         "turned_away": sum(phone.turned_away for phone in gathering.phones),
         "bytes_per_connection": round(sum(grown.values()) / count),
         "bytes_per_connection_of": {part: round(grown[part] / count) for part in grown},
-        "idle_cores": round(meter.servers() / _CALM, 3),
-        "faults": {"lost_connections": gone} if gone else {},
+        "idle_cores": idle["idle_cores"],
+        "faults": {"lost_connections": gathering.gone} if gathering.gone else {},
+    }
+
+
+async def resting(target: Target, seconds: float) -> Result:
+    """What a system uses while nobody does anything."""
+    memory = _memory(target)
+    meter = _Meter(target)
+    meter.start()
+    await asyncio.sleep(seconds)
+    meter.stop()
+    return {
+        "idle_cores": round(meter.servers() / seconds, 4),
+        "idle_cores_of": {part: round(used / seconds, 4) for part, used in meter.used.items() if part != _GENERATOR},
+        "resident_bytes_of": memory,
     }
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bench import chart, results
+from bench import chart, results, tables
 from bench.goals import judged
 from bench.scenarios import SCENARIOS
+from bench.tables import Document
 from bench.targets import ROOT, TARGETS
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -17,7 +18,6 @@ _SKELETON = f"# Performance\n\n{BEGIN}\n{END}\n"
 
 _KEEPS_UP = 0.9  # of what is due is delivered by a system that is not overrun
 
-Document = Mapping[str, Any]
 Cell = Callable[[Mapping[str, Any]], str]
 
 
@@ -27,12 +27,7 @@ def write() -> None:
     documents = [found[scenario.name] for scenario in SCENARIOS if scenario.name in found]
     if not documents:
         return
-    page = PAGE.read_text() if PAGE.exists() else _SKELETON
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{PAGE} has lost its markers")
-    PAGE.write_text(f"{before}{BEGIN}\n{text(documents)}{END}{after}")
+    tables.rewrite(PAGE, BEGIN, END, text(documents), empty=_SKELETON)
     drawn = chart.draw({document["name"]: document for document in documents})
     if drawn:
         PLOT.write_text(drawn)
@@ -59,16 +54,12 @@ def text(documents: Sequence[Document]) -> str:
 
 
 def _machine(documents: Sequence[Document]) -> str:
-    newest = max(documents, key=lambda document: document["measured_at"])
-    machine = newest["machine"]
-    runs = sorted({(document["measured_at"], document["commit"]) for document in documents})
-    when = "; ".join(f"{at} at `{commit}`" for at, commit in runs)
+    machine = max(documents, key=lambda document: document["measured_at"])["machine"]
     rounds = max(len(target["rounds"]) for document in documents for target in document["targets"])
     return (
-        f"Measured {when}, on {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, "
-        f"{machine['kernel']}, with the load generator on the same cores; Python {machine['python']}, Node.js "
-        f"{machine['node'] or '(none)'}, Redis {machine['redis'] or '(none)'}, SQLite {machine['sqlite']}. A commit of one row "
-        f"takes {machine['commit_ms']} ms until this disk has it. Medians of up to {rounds} rounds in turns (least to most)."
+        f"{tables.measured(documents)}, Node.js {machine['node'] or '(none)'}, Redis {machine['redis'] or '(none)'}, "
+        f"SQLite {machine['sqlite']}. A commit of one row takes {machine['commit_ms']} ms until this disk has it. "
+        f"Medians of up to {rounds} rounds in turns (least to most)."
     )
 
 
@@ -77,31 +68,31 @@ def _goals(documents: Sequence[Document]) -> str:
     for goal, figure, limit, met in judged({document["name"]: document for document in documents}):
         bound = f"{'at least' if goal.at_least else 'at most'} {limit:,.{goal.digits}f} {goal.unit}"
         rows.append([goal.what, bound, f"{figure:,.{goal.digits}f} {goal.unit}", "yes" if met else "no"])
-    return _rows(rows) if len(rows) > 1 else ""
+    return tables.rows(rows) if len(rows) > 1 else ""
 
 
 def _under_load(document: Document) -> str:
     columns: list[tuple[str, Cell]] = [
-        ("acknowledged updates/s", lambda s: _spread(s["updates_per_s"], 0)),
-        ("acknowledged and delivered", lambda s: _median(s, "sustained_updates_per_s", 0)),
-        ("deliveries/s", lambda s: _spread(s["deliveries_per_s"], 0)),
-        ("CPU µs per update", lambda s: _median(s, "cpu_us_per_update", 0)),
-        ("CPU µs per delivery", lambda s: _spread(s.get("cpu_us_per_delivery"), 1)),
-        ("acknowledged p50, p99 ms", lambda s: _latency(s["reply_ms"], "p50", "p99")),
-        ("delivered p50, p99, p99.9 ms", lambda s: _latency(s["delivery_ms"], "p50", "p99", "p99.9")),
-        ("generator µs per delivery", lambda s: _median(s, "generator_us_per_delivery", 1)),
+        ("acknowledged updates/s", lambda s: tables.spread(s["updates_per_s"], 0)),
+        ("acknowledged and delivered", lambda s: tables.median(s, "sustained_updates_per_s", 0)),
+        ("deliveries/s", lambda s: tables.spread(s["deliveries_per_s"], 0)),
+        ("CPU µs per update", lambda s: tables.median(s, "cpu_us_per_update", 0)),
+        ("CPU µs per delivery", lambda s: tables.spread(s.get("cpu_us_per_delivery"), 1)),
+        ("acknowledged p50, p99 ms", lambda s: tables.latency(s["reply_ms"], "p50", "p99")),
+        ("delivered p50, p99, p99.9 ms", lambda s: tables.latency(s["delivery_ms"], "p50", "p99", "p99.9")),
+        ("generator µs per delivery", lambda s: tables.median(s, "generator_us_per_delivery", 1)),
     ]
     return _table(document, columns)
 
 
 def _connections(document: Document) -> str:
     columns: list[tuple[str, Cell]] = [
-        ("connects/s", lambda s: _spread(s["connects_per_s"], 0)),
-        ("connected p50, p99 ms", lambda s: _latency(s["connect_ms"], "p50", "p99")),
-        ("CPU µs per connect", lambda s: _median(s, "cpu_us_per_connect", 0)),
+        ("connects/s", lambda s: tables.spread(s["connects_per_s"], 0)),
+        ("connected p50, p99 ms", lambda s: tables.latency(s["connect_ms"], "p50", "p99")),
+        ("CPU µs per connect", lambda s: tables.median(s, "cpu_us_per_connect", 0)),
         ("KB per connection", lambda s: f"{s['bytes_per_connection']['median'] / 1_000:.1f}"),
         ("of that", lambda s: _memory(s["bytes_per_connection_of"])),
-        ("cores when idle", lambda s: _median(s, "idle_cores", 3)),
+        ("cores when idle", lambda s: tables.median(s, "idle_cores", 3)),
     ]
     return _table(document, columns)
 
@@ -111,12 +102,7 @@ def _table(document: Document, columns: Sequence[tuple[str, Cell]]) -> str:
     for target in document["targets"]:
         name = target["title"] + ("" if target["durable"] else " *")
         rows.append([name, *(cell(target["summary"]) for _, cell in columns)])
-    return _rows(rows)
-
-
-def _rows(rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+    return tables.rows(rows)
 
 
 def _remarks(document: Document) -> str:
@@ -172,12 +158,12 @@ def _processes(documents: Sequence[Document]) -> str:
             rows.append(
                 [
                     document["title"],
-                    *(_median(costs, part, 0) for part in parts),
-                    _median(ours["summary"], "cpu_us_per_update", 0),
-                    _median(ours["summary"], "cpu_us_per_delivery", 1),
+                    *(tables.median(costs, part, 0) for part in parts),
+                    tables.median(ours["summary"], "cpu_us_per_update", 0),
+                    tables.median(ours["summary"], "cpu_us_per_delivery", 1),
                 ]
             )
-    return _rows(rows) if len(rows) > 1 else ""
+    return tables.rows(rows) if len(rows) > 1 else ""
 
 
 _COMPARED: list[tuple[str, Callable[[Mapping[str, Any]], Any], bool, bool]] = [
@@ -218,21 +204,6 @@ def _reasons(documents: Sequence[Document]) -> str:
 def _setups(documents: Sequence[Document]) -> str:
     seen = {target["title"]: target["note"] for document in documents for target in document["targets"]}
     return "\n".join(f"- {title}: {note}." for title, note in seen.items())
-
-
-def _spread(value: Mapping[str, float] | None, digits: int) -> str:
-    if not value:
-        return ""
-    median, least, most = (f"{value[name]:,.{digits}f}" for name in ("median", "least", "most"))
-    return median if least == most else f"{median} ({least} to {most})"
-
-
-def _median(summary: Mapping[str, Any], name: str, digits: int) -> str:
-    return f"{summary[name]['median']:,.{digits}f}" if name in summary else ""
-
-
-def _latency(values: Mapping[str, Mapping[str, float]], *names: str) -> str:
-    return ", ".join(f"{values[name]['median']:,.1f}" for name in names if name in values)
 
 
 def _memory(values: Mapping[str, Mapping[str, float]]) -> str:

@@ -1,4 +1,4 @@
-"""Results of `make bench`: one JSON file per scenario, with the machine they were measured on. Rounds become medians here."""
+"""Results as JSON files, one per scenario, with the machine they were measured on. Rounds become medians here."""
 
 import json
 import os
@@ -18,6 +18,8 @@ from bench.scenarios import Scenario
 from bench.targets import ROOT, Target
 
 FOLDER = ROOT / "bench" / "results"
+SCALING = FOLDER / "scaling"
+"""Of `make bench`, and of `python -m bench.scaling`."""
 
 Spread = dict[str, Any]
 """`median`, `least` and `most` of a number over the rounds; for a group of numbers, a Spread of each."""
@@ -90,7 +92,6 @@ def save(
     about: Mapping[str, Any],
 ) -> None:
     """Writes a scenario's file, in place of an older one."""
-    FOLDER.mkdir(exist_ok=True)
     measured = [
         {
             "name": target.name,
@@ -114,15 +115,30 @@ def save(
         "targets": measured,
         "left_out": dict(left_out),
     }
+    write(FOLDER, document)
+
+
+def about() -> dict[str, Any]:
+    """What belongs to every document: when, what and where it was measured."""
+    return {
+        "measured_at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "commit": commit(),
+        "machine": machine(),
+    }
+
+
+def write(folder: Path, document: Mapping[str, Any]) -> None:
+    """Writes a document into the file of its name."""
+    folder.mkdir(exist_ok=True)
     text = json.dumps(document, indent=1, ensure_ascii=False)
     # One line per innermost group: small, and a change of one figure is a change of one line.
     text = re.sub(r"\{[^{}\[\]]*\}", lambda match: re.sub(r"\s*\n\s*", " ", match.group()), text)
-    (FOLDER / f"{scenario.name}.json").write_text(text + "\n")
+    (folder / f"{document['name']}.json").write_text(text + "\n")
 
 
-def load_all() -> dict[str, dict[str, Any]]:
-    """All scenarios that were measured, by name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+def load_all(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+    """All documents of a folder, by name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
 
 
 def _text(path: str) -> str:

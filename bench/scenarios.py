@@ -1,6 +1,17 @@
 """What `make bench` measures, as data."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Seat(NamedTuple):
+    """Who sits at a device of a crowd, and the timers it changes."""
+
+    user: str
+    device: str
+    timers: list[str]
 
 
 @dataclass(frozen=True)
@@ -16,11 +27,24 @@ class Crowd:
     """Devices of each group that change their timers; None = all."""
     timers: int = 8
     """Of each sender. Not fewer than the window, so that no update overtakes the one before of the same timer."""
+    prefix: str = ""
+    """Of all names, where two crowds use one system."""
 
     @property
     def connections(self) -> int:
         """All devices."""
         return self.groups * self.people * self.devices
+
+    def seats(self) -> Iterator[list[Seat]]:
+        """The devices of each group. The same names each time."""
+        for group in range(self.groups):
+            seats: list[Seat] = []
+            for person, device in itertools.product(range(self.people), range(self.devices)):
+                sends = self.senders is None or len(seats) < self.senders
+                place = f"{self.prefix}{group}-{person}"
+                timers = [f"g{place}-{device}-{index}" for index in range(self.timers)] if sends else []
+                seats.append(Seat(f"u{place}", f"d{place}-{device}", timers))
+            yield seats
 
 
 @dataclass(frozen=True)

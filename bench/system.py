@@ -17,6 +17,9 @@ from bench.processes import cpu_seconds, resident_bytes
 SECRET = "a secret for measurements, of more than 32 bytes"  # noqa: S105  # of a system that lives for a minute
 _START_WITHIN = 30.0
 _STOP_WITHIN = 30.0
+DATA = "data"
+"""Where in its directory a system keeps its databases: one that is filled beforehand is taken as it is."""
+
 _SERVICES = {"connection": "connection_service", "sharing": "sharing_service", "timer": "timer_service"}
 
 
@@ -108,22 +111,32 @@ class Process:
 
 
 class System:
-    """Three services and as many edges as asked for. Use as a context manager."""
+    """Three services and as many edges as asked for. Use as a context manager.
 
-    def __init__(self, directory: Path, **environment: str) -> None:
+    `replicas`: how many of a service, where that is not one. With SQLite, replicas of a service share a file.
+    """
+
+    def __init__(self, directory: Path, replicas: Mapping[str, int] | None = None, **environment: str) -> None:
         self._directory = directory
+        self._replicas = replicas or {}
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("BUBBLE_", "OTEL_"))},
-            "BUBBLE_DATA_DIR": str(directory / "data"),
+            "BUBBLE_DATA_DIR": str(directory / DATA),
             "BUBBLE_JWT_SECRET": SECRET,
             "BUBBLE_MESSAGES_PER_SECOND": "0",
             **environment,
         }
+        self._addresses: dict[str, str] = {}
         self.processes: list[Process] = []
 
     async def __aenter__(self) -> Self:
         for name, module in _SERVICES.items():
-            await self._start(name, module, name)
+            replicas = [
+                await self._start(name, module, f"{name}-{number}") for number in range(self._replicas.get(name, 1))
+            ]
+            self._addresses[f"BUBBLE_{name.upper()}_ADDRESS"] = ",".join(
+                f"127.0.0.1:{replica.port}" for replica in replicas
+            )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -137,10 +150,7 @@ class System:
         return edge
 
     async def _start(self, name: str, module: str, label: str, port: int = 0) -> Process:
-        addresses = {
-            f"BUBBLE_{process.name.upper()}_ADDRESS": f"127.0.0.1:{process.port}" for process in self.processes
-        }
-        process = Process(name, module, self._environment | addresses, self._directory / f"{label}.log")
+        process = Process(name, module, self._environment | self._addresses, self._directory / f"{label}.log")
         process.port = port
         self.processes.append(process)
         await process.start()

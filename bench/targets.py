@@ -123,15 +123,16 @@ class Ours(Target):
     is_peer = False
     dialect = Bubble()
 
-    def __init__(self) -> None:
+    def __init__(self, edges: int = 1, replicas: Mapping[str, int] | None = None) -> None:
         super().__init__()
+        self._edges = edges
+        self._replicas = replicas
         self._system: System | None = None
 
     async def start(self, directory: Path) -> None:
-        self._system = System(directory, BUBBLE_DRAIN_SECONDS="1")
+        self._system = System(directory, self._replicas, BUBBLE_DRAIN_SECONDS="1")
         await self._system.__aenter__()
-        edge = await self._system.edge("edge")
-        self.urls = [edge.url]
+        self.urls = [(await self._system.edge(f"edge-{number}")).url for number in range(self._edges)]
 
     async def stop(self) -> None:
         if self._system is not None:

@@ -1,14 +1,13 @@
 """docs/performance.md, against the results that it shows."""
 
-from bench import chart, report, results
+from bench import chart, report, results, tables
 from bench.scenarios import SCENARIOS
 
 
 def test_the_measured_part_says_what_the_results_say() -> None:
     found = results.load_all()
     documents = [found[scenario.name] for scenario in SCENARIOS if scenario.name in found]
-    page = report.PAGE.read_text()
-    part = page.partition(report.BEGIN)[2].partition(report.END)[0]
+    part = tables.part_of(report.PAGE, report.BEGIN, report.END)
     assert part == f"\n{report.text(documents)}", "run: python -m bench --report"
     assert chart.draw(found) == (report.PLOT.read_text() if found else ""), "run: python -m bench --report"
 

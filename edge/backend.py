@@ -8,8 +8,12 @@ from typing import Any
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
-from runtime.batcher import Batcher, Place
+from runtime.batcher import Batcher
 from runtime.grpc_client import CALL_DEADLINE
+
+WRITE_INTERVAL = 0.005
+"""Seconds between two calls that carry few commands: less than anybody sees, and at a moderate load each call then has company.
+Every update costs three more calls behind this one, so what is gathered here is gathered for all of them."""
 
 _CLOSE_PATIENCE = 2.0  # seconds; what is unanswered then is so for clients, too, and they repeat it
 
@@ -31,7 +35,7 @@ class Backend:
         self._sharing = sharing
         self._connections = connections
         # What people send without end is refused when it would come too late; the rest is bounded by what the edge does.
-        self._writes = Batcher(self._write, name="timers", metric="timer.write", sheds=True)
+        self._writes = Batcher(self._write, name="timers", metric="timer.write", interval=WRITE_INTERVAL, sheds=True)
         self._gets = Batcher(self._get, name="timers", metric="timer.get")
         self._snapshots = Batcher(self._snapshot, name="timers", metric="timer.snapshot", max_batch=32)
         self._changes = Batcher(self._change, name="sharing", metric="sharing.change", sheds=True)
@@ -40,7 +44,7 @@ class Backend:
             self._unregister,
             name="connections",
             metric="connection.unregister",
-            lanes=1,
+            max_calls=1,
             max_batch=1_000,
             max_queue=100_000,
         )
@@ -52,13 +56,15 @@ class Backend:
             self._unregister_devices, name="connections", metric="connection.unregister_device", sheds=True
         )
 
-    def admit_write(self, timer_id: str) -> Place:
-        """The place of a command on this timer, for `write` in the same turn of the loop. Raises Overloaded when there is none."""
-        return self._writes.admit(timer_id)
+    def admit_write(self) -> float:
+        """The admission of a command, for `write` in the same turn of the loop. Raises Overloaded when there is none."""
+        return self._writes.admit()
 
-    def write(self, item: timer_pb2.WriteItem, place: Place | None = None) -> asyncio.Future[timer_pb2.WriteResult]:
-        """One command on a timer. Raises Overloaded, unless it has a place."""
-        return self._writes.submit(item, item.timer_id, place)
+    def write(
+        self, item: timer_pb2.WriteItem, admitted_at: float | None = None
+    ) -> asyncio.Future[timer_pb2.WriteResult]:
+        """One command on a timer. Raises Overloaded, unless it was admitted."""
+        return self._writes.submit(item, item.timer_id, admitted_at)
 
     def get(self, timer_id: str, user_id: str = "") -> asyncio.Future[timer_pb2.GetResult]:
         """A timer and its audience as they are now. Without a user, nobody's right to see it is checked."""

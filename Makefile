@@ -8,7 +8,7 @@ PYTEST_ARGS ?= -n 4 --dist loadgroup
 FAULT_ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load screenshots clean android bench
+.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load screenshots clean android bench scaling
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -60,6 +60,9 @@ screenshots: $(VENV)/dev ## Take the pictures of the page in docs/ anew (needs C
 
 bench: $(VENV)/dev ## Ours and its peers side by side, into docs/performance.md (15 minutes); SCENARIOS="name ..." for some
 	$(BIN)/python -m bench $(SCENARIOS) $(BENCH_ARGS)
+
+scaling: $(VENV)/dev ## What more of it costs, into docs/scaling.md (10 minutes); PARTS="name ..." for some
+	$(BIN)/python -m bench.scaling $(PARTS)
 
 lock: $(VENV)/dev ## Pin the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --universal --generate-hashes --no-emit-index-url \

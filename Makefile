@@ -9,7 +9,7 @@ FAULT_ROUNDS ?= 50
 SOAK_MINUTES ?= 15
 
 .DEFAULT_GOAL := help
-.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load screenshots clean android bench soak
+.PHONY: help run doctor test test-faults test-sabotage compose-test lint proto proto-check lock load screenshots clean android bench scaling soak
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -64,6 +64,9 @@ screenshots: $(VENV)/dev ## Take the pictures of the page in docs/ anew (needs C
 
 bench: $(VENV)/dev ## Ours and its peers side by side, into docs/performance.md (15 minutes); SCENARIOS="name ..." for some
 	$(BIN)/python -m bench $(SCENARIOS) $(BENCH_ARGS)
+
+scaling: $(VENV)/dev ## What more of it costs, into docs/scaling.md (10 minutes); PARTS="name ..." for some
+	$(BIN)/python -m bench.scaling $(PARTS)
 
 lock: $(VENV)/dev ## Pin the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --universal --generate-hashes --no-emit-index-url \

@@ -6,7 +6,7 @@ from typing import Self
 
 import websockets
 
-from tests.soak.device import COMMAND_WITHIN, DAY, Device, Habits, Stored, pick
+from tests.soak.device import COMMAND_WITHIN, DAY, Device, Habits, Stored
 from tests.system.app_client import format_duration
 from tests.system.client import Client, Message, token
 
@@ -58,7 +58,7 @@ class Laptop(Device):
             }
             request: Message = {"type": "timer", "action": "update", "timer": made}
         elif timers:
-            request = self._request(pick(self.habits, timers))
+            request = self._request(self.habits.choose(*timers)["id"])
         else:
             return
         self.did()

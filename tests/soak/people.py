@@ -47,6 +47,8 @@ class Family:
         self.devices: list[Device] = [*self.phones, *self.laptops]
         for user in (habits.owner, habits.member):
             self.devices += _others(place, user, habits)
+        self.timers: set[str] = set()
+        """Ids of what was stored when its screens were looked at last."""
         self._connections = AsyncExitStack()
 
     async def enter(self) -> None:
@@ -67,16 +69,25 @@ class Family:
     async def _use(self, device: Device, until: float) -> None:
         while time.monotonic() < until:
             await asyncio.sleep(self.habits.pause())
-            await device.use()
+            try:
+                await device.use()
+            except Exception as error:  # one that fails is told, and hides nothing of what becomes of the others
+                device.surprises.append(f"{device.name} gave up: {error!r}")
+                return
 
     async def differences(self) -> list[str]:
         """What any screen shows otherwise than it is stored. Nothing: then all show the same."""
         found = []
+        self.timers.clear()
         for laptop in self.laptops:
-            stored = await laptop.stored()
-            for device in self.devices:
-                if device.user == laptop.user:
-                    found += await device.differences(stored)
+            try:
+                stored = await laptop.stored()
+                self.timers |= stored.keys()
+                for device in self.devices:
+                    if device.user == laptop.user:
+                        found += await device.differences(stored)
+            except Exception as error:
+                found.append(f"nobody knows what {laptop.user}'s clients show: {error!r}")
         return found
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from playwright.async_api import Browser
 
-from tests.soak.device import Device, Habits
+from tests.soak.device import DAY, Device, Habits, Stored
 from tests.soak.laptop import Laptop
 from tests.soak.okhttp import OkHttp
 from tests.soak.page import Page
 from tests.soak.phone import Phone
 from tests.soak.rest import RestUser
 from tests.soak.watch import Watch
+from tests.system.client import Client, token
 
 PHONES = (("pixel", "/prod/"), ("tablet", "/"), ("pixel", "/ws"), ("pixel", "/ws"))
 """Of an owner (two), a member and a guest: each looks elsewhere for its socket."""
@@ -47,6 +48,7 @@ class Family:
         self.devices: list[Device] = [*self.phones, *self.laptops]
         for user in (habits.owner, habits.member):
             self.devices += _others(place, user, habits)
+        self._port = place.port
         self.timers: set[str] = set()
         """Ids of what was stored when its screens were looked at last."""
         self._connections = AsyncExitStack()
@@ -79,16 +81,21 @@ class Family:
         """What any screen shows otherwise than it is stored. Nothing: then all show the same."""
         found = []
         self.timers.clear()
-        for laptop in self.laptops:
+        for user in dict.fromkeys(device.user for device in self.devices):
             try:
-                stored = await laptop.stored()
+                stored = await self._stored(user)
                 self.timers |= stored.keys()
                 for device in self.devices:
-                    if device.user == laptop.user:
+                    if device.user == user:
                         found += await device.differences(stored)
             except Exception as error:
-                found.append(f"nobody knows what {laptop.user}'s clients show: {error!r}")
+                found.append(f"nobody knows what {user}'s clients show: {error!r}")
         return found
+
+    async def _stored(self, user: str) -> Stored:
+        """What the server tells somebody who comes anew. None of those who are judged may hear it."""
+        async with Client(self._port, user, "judge", token=token(user, lifetime=DAY)) as judge:
+            return {timer["id"]: timer for timer in judge.snapshot["timers"]}
 
 
 def _others(place: Place, user: str, habits: Habits) -> Iterator[Device]:

@@ -38,7 +38,6 @@ async def main() -> int:
     except pytest.skip.Exception as missing:
         print(missing, file=sys.stderr)
         return 2
-    print(report)
     return 0 if report.is_well else 1
 
 

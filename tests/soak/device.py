@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -139,12 +139,6 @@ class Device:
             self.habits.refusals[self.kind] += 1
         else:
             self.surprises.append(f"{self.name}: {what}")
-
-
-def pick(habits: Habits, timers: Sequence[Message]) -> str:
-    """The id of one of these."""
-    timer_id: str = habits.choose(*timers)["id"]
-    return timer_id
 
 
 def unlike(name: str, shown: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:

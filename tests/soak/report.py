@@ -46,6 +46,14 @@ class Report(NamedTuple):
             or self.crashes
         )
 
+    @property
+    def progress(self) -> str:
+        """A line, for who waits."""
+        return (
+            f"{self.seconds:.0f} s, {self.changes.total()} changes, forced reconnects {len(self.forced_reconnects)}, "
+            f"dropped frames {self.dropped_frames}, unreadable frames {len(self.unreadable_frames)}"
+        )
+
     def __str__(self) -> str:
         lines = [
             f"{self.seconds:.0f} s, {self.changes.total()} changes by {_counts(self.changes)}",
@@ -65,7 +73,7 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
 
-def report(people: Iterable[Family], seconds: float, differences: list[str], timers: int, crashes: list[str]) -> Report:
+def report(people: Iterable[Family], seconds: float, differences: list[str], crashes: list[str]) -> Report:
     """Of families that are still there."""
     families = list(people)
     devices = [device for family in families for device in family.devices]
@@ -83,7 +91,7 @@ def report(people: Iterable[Family], seconds: float, differences: list[str], tim
         dropped_frames=sum(device.dropped_frames() for device in devices),
         unreadable_frames=_all(device.unreadable for device in devices),
         surprises=_all(device.surprises for device in devices),
-        timers=timers,
+        timers=sum(len(family.timers) for family in families),
         differences=differences,
         crashes=crashes,
     )

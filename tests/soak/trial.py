@@ -33,7 +33,7 @@ async def trial(
     okhttp: bool = False,
     browser: Browser | None = None,
 ) -> Report:
-    """Runs so many families for so many seconds against a system that is running."""
+    """Runs so many families for so many seconds against a system that is running; prints what it found, too."""
     place = Place(cluster.edge_port, directory, okhttp, browser)
     people = [Family(place, f"{name}{n}", OFFSETS[n % len(OFFSETS)]) for n in range(families)]
     try:
@@ -46,8 +46,9 @@ async def trial(
             group.create_task(_tell(people, started, started + seconds))
         lived = time.monotonic() - started
         differences = await _settled(people)
-        timers = sum([len(await laptop.stored()) for family in people for laptop in family.laptops[:1]])
-        return report(people, lived, differences, timers, cluster.crashes())
+        found = report(people, lived, differences, cluster.crashes())
+        print(found, flush=True)
+        return found
     finally:
         for family in people:
             await family.leave()
@@ -71,4 +72,4 @@ async def _differences(people: list[Family]) -> list[str]:
 async def _tell(people: list[Family], started: float, until: float) -> None:
     while (left := until - time.monotonic()) > _TELL_INTERVAL:
         await asyncio.sleep(min(_TELL_INTERVAL, left))
-        print(report(people, time.monotonic() - started, [], 0, []), "\n", flush=True)
+        print(report(people, time.monotonic() - started, [], []).progress, flush=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,7 +38,7 @@ class Watch(Device):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._process.returncode is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.terminate()  # whoever runs in the background hears no SIGINT
         await asyncio.wait_for(self._reader, WITHIN)
         await asyncio.wait_for(self._process.communicate(), WITHIN)
 

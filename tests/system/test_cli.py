@@ -198,18 +198,17 @@ def free_port() -> int:
         return port
 
 
-async def test_what_goes_wrong_is_told_in_a_sentence_with_a_hint_and_an_exit_code(
-    person: Person, cluster: Cluster
-) -> None:
-    alice = person("alice")
-    nowhere = f"http://127.0.0.1:{free_port()}"
-    not_ours = f"http://127.0.0.1:{cluster.processes['timer'].metrics_port}"
-    for arguments, code, words in (
-        (("list", "--url", nowhere), ExitCode.UNREACHABLE, "can't be reached: connection refused"),
-        (("watch", "--url", nowhere), ExitCode.UNREACHABLE, "make run"),
-        (("load", "--url", nowhere, "--for", "1s"), ExitCode.UNREACHABLE, "can't be reached"),
+NOWHERE, NOT_OURS, NO_SERVICE = "<nowhere>", "<not ours>", "<no service>"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("list", "--url", NOWHERE), ExitCode.UNREACHABLE, "can't be reached: connection refused"),
+        (("watch", "--url", NOWHERE), ExitCode.UNREACHABLE, "make run"),
+        (("load", "--url", NOWHERE, "--for", "1s"), ExitCode.UNREACHABLE, "can't be reached"),
         (("load", "--token", "rubbish", "--for", "1s"), ExitCode.TOKEN, "does not accept the token"),
-        (("list", "--url", not_ours), ExitCode.UNREACHABLE, "no Bubble Timer"),
+        (("list", "--url", NOT_OURS), ExitCode.UNREACHABLE, "no Bubble Timer"),
         (("list", "--token", "rubbish"), ExitCode.TOKEN, "does not accept the token"),
         (("list", "--token", token("alice", lifetime=-60)), ExitCode.TOKEN, "expired"),
         (("list", "--user", "alice"), ExitCode.TOKEN, "gives out no development tokens"),
@@ -221,18 +220,30 @@ async def test_what_goes_wrong_is_told_in_a_sentence_with_a_hint_and_an_exit_cod
         (("join", "tea"), ExitCode.USAGE, "no link to join"),
         (("join", "a.b.c"), ExitCode.USAGE, "This is no invitation"),
         (("join", "a.b.c", "--token", "rubbish"), ExitCode.TOKEN, "not valid"),
-        (("join", "a.b.c", "--url", nowhere), ExitCode.UNREACHABLE, "can't be reached"),
-        (("join", "a.b.c", "--url", not_ours), ExitCode.UNREACHABLE, "no Bubble Timer"),
-        (("connections", "alice", "--address", f"127.0.0.1:{free_port()}"), ExitCode.UNREACHABLE, "inside the system"),
-    ):
-        result = await alice.run(*arguments)
-        assert (result.code, result.out) == (code, ""), (arguments, result)
-        assert words in result.err, (arguments, result)
-        assert result.err.startswith("Error: ")
-        assert len(result.err.strip().splitlines()) <= 2
-        as_json = await alice.run(*arguments, "--json")
-        assert as_json.code == code
-        assert set(json.loads(as_json.err)) == {"error", "hint", "exitCode"}
+        (("join", "a.b.c", "--url", NOWHERE), ExitCode.UNREACHABLE, "can't be reached"),
+        (("join", "a.b.c", "--url", NOT_OURS), ExitCode.UNREACHABLE, "no Bubble Timer"),
+        (("connections", "alice", "--address", NO_SERVICE), ExitCode.UNREACHABLE, "inside the system"),
+    ],
+    ids=lambda value: " ".join(map(str, value)).partition(" ey")[0] if isinstance(value, tuple) else "",
+)
+async def test_what_goes_wrong_is_told_in_a_sentence_with_a_hint_and_an_exit_code(
+    person: Person, cluster: Cluster, arguments: tuple[str, ...], code: ExitCode, words: str
+) -> None:
+    alice = person("alice")
+    places = {
+        NOWHERE: f"http://127.0.0.1:{free_port()}",
+        NOT_OURS: f"http://127.0.0.1:{cluster.processes['timer'].metrics_port}",
+        NO_SERVICE: f"127.0.0.1:{free_port()}",
+    }
+    arguments = tuple(places.get(argument, argument) for argument in arguments)
+    result = await alice.run(*arguments)
+    assert (result.code, result.out) == (code, ""), result
+    assert words in result.err
+    assert result.err.startswith("Error: ")
+    assert len(result.err.strip().splitlines()) <= 2
+    as_json = await alice.run(*arguments, "--json")
+    assert as_json.code == code
+    assert set(json.loads(as_json.err)) == {"error", "hint", "exitCode"}
 
 
 async def test_whoever_is_too_fast_is_told_when_to_come_back(own_cluster: OwnCluster, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
-from runtime.batcher import Batcher
+from runtime.batcher import Batcher, Place
 from runtime.grpc_client import CALL_DEADLINE
 
 WRITE_INTERVAL = 0.005
@@ -44,7 +44,7 @@ class Backend:
             self._unregister,
             name="connections",
             metric="connection.unregister",
-            max_calls=1,
+            lanes=1,
             max_batch=1_000,
             max_queue=100_000,
         )
@@ -56,15 +56,13 @@ class Backend:
             self._unregister_devices, name="connections", metric="connection.unregister_device", sheds=True
         )
 
-    def admit_write(self) -> float:
-        """The admission of a command, for `write` in the same turn of the loop. Raises Overloaded when there is none."""
-        return self._writes.admit()
+    def admit_write(self, timer_id: str) -> Place:
+        """The place of a command on this timer, for `write` in the same turn of the loop. Raises Overloaded when there is none."""
+        return self._writes.admit(timer_id)
 
-    def write(
-        self, item: timer_pb2.WriteItem, admitted_at: float | None = None
-    ) -> asyncio.Future[timer_pb2.WriteResult]:
-        """One command on a timer. Raises Overloaded, unless it was admitted."""
-        return self._writes.submit(item, item.timer_id, admitted_at)
+    def write(self, item: timer_pb2.WriteItem, place: Place | None = None) -> asyncio.Future[timer_pb2.WriteResult]:
+        """One command on a timer. Raises Overloaded, unless it has a place."""
+        return self._writes.submit(item, item.timer_id, place)
 
     def get(self, timer_id: str, user_id: str = "") -> asyncio.Future[timer_pb2.GetResult]:
         """A timer and its audience as they are now. Without a user, nobody's right to see it is checked."""

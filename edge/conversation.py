@@ -167,11 +167,11 @@ class Conversation:
         item = request.item
         reply = self._begin(request, item.timer_id)
         try:
-            admitted_at = self._hub.backend.admit_write()  # first: under overload, refusing must be cheap
+            place = self._hub.backend.admit_write(item.timer_id)  # first: under overload, refusing must be cheap
             item.operation_id = self._operation_id(request.message_id, item)  # of the item as the client sent it
             self._fill_origin(item.origin)
             item.traceparent = reply.traceparent
-            future = self._hub.backend.write(item, admitted_at)
+            future = self._hub.backend.write(item, place)
         except Exception as error:
             self._fail(reply, error, item.timer_id)
             return

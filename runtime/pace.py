@@ -9,8 +9,6 @@ wait only shortly. Theirs drops what has waited too long when its turn comes; ou
 and how long one takes, and refuses it before it waits at all.
 """
 
-from collections import deque
-
 LONGEST_CALL = 1.5
 """Seconds one call should take at most: well below its deadline (5 s). Slower ones get smaller calls; otherwise every call of a
 slow store would end with its deadline, its work done and thrown away. Not much below, either: where a call takes long
@@ -32,52 +30,52 @@ _LEAST_SHARE = 8
 
 
 class Pace:
-    """Of the calls to one place. `largest`: items of a call at most. `calls`: how many may be under way at a time."""
+    """Of one lane, which has one call under way at a time. `largest`: items of a call at most."""
 
     __slots__ = (
-        "_begun_at", "_call_seconds", "_calls", "_emptied_at", "_largest", "_last", "_least", "_refused_at", "size",
+        "_begun_at", "_call_seconds", "_emptied_at", "_largest", "_last_seconds", "_least", "_refused_at", "size",
     )  # fmt: skip
 
-    def __init__(self, largest: int, calls: int = 1) -> None:
+    def __init__(self, largest: int) -> None:
         self.size = largest
         """Items the next call may have."""
         self._largest = largest
-        self._calls = calls
         self._least = max(largest // _LEAST_SHARE, 1)
-        self._call_seconds = 0.0
-        self._last = deque([0.0], maxlen=calls + 1)
-        self._begun_at: list[float] = []
+        self._last_seconds = self._call_seconds = 0.0
+        self._begun_at: float | None = None
         self._emptied_at = float("-inf")
         self._refused_at = float("-inf")
 
     def begins(self, now: float) -> None:
         """A call begins."""
-        self._begun_at.append(now)
+        self._begun_at = now
 
     def empty(self, now: float) -> None:
         """Nothing waits."""
         if now - self._refused_at > CALM:
             self._emptied_at = now
 
-    def ends(self, items: int, began: float, now: float) -> None:
-        """The call with so many items, which began then, is over, well or not."""
-        self._begun_at.remove(began)
-        # One slow call, and what was under way beside it, is a hiccup, or a restart of the other side; one more is its pace.
-        self._last.append(now - began)
-        seconds = self._call_seconds = min(self._last)
+    def ends(self, items: int, now: float) -> None:
+        """The call with so many items is over, well or not."""
+        if self._begun_at is None:
+            return
+        last, self._begun_at = now - self._begun_at, None
+        # One slow call is a hiccup, or a restart of the other side; two in a row are its pace.
+        seconds = self._call_seconds = min(last, self._last_seconds)
+        self._last_seconds = last
         if seconds > LONGEST_CALL:
             self.size = max(min(self.size, int(items * LONGEST_CALL / seconds)), self._least)
         elif items >= self.size and seconds < LONGEST_CALL / 2:
             self.size = min(self.size * 2, self._largest)
 
     def refuses(self, waiting: int, now: float) -> bool:
-        """Whether one more item, behind so many that wait, would come too late. What fits into the next calls never does."""
-        rounds_ahead = waiting // (self.size * self._calls)
-        if not rounds_ahead:
+        """Whether one more item, behind so many that wait, would come too late. What fits into the next call never does."""
+        calls_ahead = waiting // self.size
+        if not calls_ahead:
             return False
-        late = max(now - self._begun_at[0] - self._call_seconds, 0.0) if self._begun_at else 0.0
+        late = 0.0 if self._begun_at is None else max(now - self._begun_at - self._call_seconds, 0.0)
         patience = BURST_WAIT if now - self._emptied_at <= BURST_WAIT else STANDING_WAIT
-        if late + rounds_ahead * self._call_seconds <= patience:
+        if late + calls_ahead * self._call_seconds <= patience:
             return False
         self._refused_at = now
         return True

@@ -38,7 +38,7 @@ class SqliteDatabase:
         self._write_connection = _connect(path)
         self._read_connection = _connect(path)
         self._commits: Batcher[Work, object] = Batcher(
-            self._commit, name="the database", metric="database.commit", max_calls=1, max_batch=64
+            self._commit, name="the database", metric="database.commit", lanes=1, max_batch=64
         )
 
     async def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:

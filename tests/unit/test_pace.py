@@ -15,11 +15,11 @@ MAX_WAIT = 5.0
 
 
 def paced(*, largest: int = 128, seconds: float, now: float = 100.0) -> Pace:
-    """A batcher whose calls have taken so long for a while, and whose queue was empty just now."""
+    """A lane whose calls have taken so long for a while, and whose queue was empty just now."""
     pace = Pace(largest)
     for _ in range(20):
         pace.begins(now)
-        pace.ends(1, now, now + seconds)
+        pace.ends(1, now + seconds)
     pace.empty(now)
     return pace
 
@@ -62,15 +62,15 @@ def test_a_queue_that_runs_empty_while_others_are_refused_is_no_burst_yet() -> N
 def test_a_call_that_takes_too_long_makes_the_next_one_smaller_and_quick_ones_make_it_larger() -> None:
     pace = Pace(128)
     pace.begins(0)
-    pace.ends(128, 0, 4 * LONGEST_CALL)
+    pace.ends(128, 4 * LONGEST_CALL)
     assert pace.size == 128  # one is a hiccup
     pace.begins(10)
-    pace.ends(128, 10, 10 + 4 * LONGEST_CALL)
+    pace.ends(128, 10 + 4 * LONGEST_CALL)
     assert pace.size == 32
     sizes = []
     for _ in range(4):
         pace.begins(10)
-        pace.ends(pace.size, 10, 10 + LONGEST_CALL / 10)
+        pace.ends(pace.size, 10 + LONGEST_CALL / 10)
         sizes.append(pace.size)
     assert sizes == [64, 128, 128, 128]
 
@@ -79,10 +79,10 @@ def test_small_calls_say_nothing_about_large_ones() -> None:
     pace = Pace(128)
     for _ in range(2):
         pace.begins(0)
-        pace.ends(128, 0, 2 * LONGEST_CALL)
+        pace.ends(128, 2 * LONGEST_CALL)
     for _ in range(100):
         pace.begins(10)
-        pace.ends(1, 10, 10.001)
+        pace.ends(1, 10.001)
     assert pace.size == 64
 
 
@@ -91,7 +91,7 @@ def test_calls_never_become_so_small_that_there_are_too_many(largest: int) -> No
     pace = Pace(largest)
     for _ in range(50):
         pace.begins(0)
-        pace.ends(pace.size, 0, 1_000)
+        pace.ends(pace.size, 1_000)
     assert pace.size == max(largest // 8, 1)
 
 
@@ -165,7 +165,7 @@ def test_at_twice_what_a_store_takes_most_of_it_is_still_done_and_in_time(capaci
 
     outcome, ended = virtual_time.run(story())
     assert len(outcome.waits) + outcome.refused + outcome.failed == int(2 * capacity * seconds)
-    assert outcome.failed <= 512  # the first two rounds of calls, before anything was known of the store
+    assert outcome.failed <= 512  # the first two calls of each lane, before anything was known of the store
     assert len(outcome.waits) >= 0.7 * capacity * seconds
     late = [wait for at, wait in outcome.waits if at > 20]
     assert max(late) <= STANDING_WAIT + 3 * LONGEST_CALL

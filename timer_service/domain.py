@@ -239,6 +239,8 @@ def _updated(current: Timer | None, request: Request, update: Update, owner: str
     if update.end_time is not None or update.remaining_duration is not None:
         end_time, remaining_duration = update.end_time, update.remaining_duration
         local_end = update.local_end if end_time is not None else None
+        if local_end is not None and _is_as_told(local_end, current.local_end):
+            end_time, local_end = current.end_time, current.local_end
     if end_time is not None:
         state = State.RUNNING
     else:
@@ -255,6 +257,13 @@ def _updated(current: Timer | None, request: Request, update: Update, owner: str
         state=state,
         version=current.version,
     )
+
+
+def _is_as_told(local_end: LocalEnd, current: LocalEnd | None) -> bool:
+    """Whether an end is the one that is stored, told again by somebody of whom it is not known how far they are ahead of UTC: then
+    its instant is only a guess, and the one that is stored is the better one.
+    """
+    return current is not None and local_end.utc_offset_minutes is None and local_end.text == current.text
 
 
 def _extended(current: Timer, command: Extend, now_us: int) -> Timer:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -98,6 +98,20 @@ async def test_an_end_with_a_zone_is_given_without_one_in_the_zone_of_who_asks(
         ):
             assert (await alice.done("GET", f"/timers/{tea}", **options))["endTime"] == end
         assert (await alice.ask("GET", f"/timers/{tea}", params={"tz": "Mars"})).status == 400
+
+
+async def test_a_running_timer_that_is_sent_again_is_the_same_timer(
+    as_user: As, connect: Connect, unique: Unique
+) -> None:
+    tea = unique("tea")
+    ahead = datetime.now(UTC) + timedelta(hours=2, minutes=4)  # which two hours ahead of UTC is in four minutes
+    timer = {"name": "Tea", "totalDuration": "PT5M", "timerEnd": f"{ahead:%Y-%m-%dT%H:%M:%S}"}
+    async with connect("alice", "laptop") as laptop, as_user("alice") as alice:
+        for _ in range(2):
+            made = await alice.done("POST", f"/timers/{tea}", timer)
+            assert made["endTime"] == timer["timerEnd"]
+            told = await laptop.expect(lambda m: m.get("timer", {}).get("id") == tea)
+            assert told["timer"]["endTime"] == f"{timer['timerEnd']}+02:00"
 
 
 @pytest.mark.parametrize("how", ["alone", "in a share"])

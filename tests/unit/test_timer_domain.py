@@ -615,6 +615,17 @@ def test_what_is_within_the_limits_is_fine(command: Command) -> None:
 # --- what a device without a zone wrote, and tags ---------------------------------------------------------------------------
 
 
+def test_a_local_end_that_is_told_again_by_who_knows_less_keeps_its_instant() -> None:
+    running = after(
+        None,
+        Update(total_duration="PT5M", end_time="2031-01-01T00:00+01:00", local_end=LocalEnd("2031-01-01T00:00", 60)),
+    )
+    again = after(running, Update(name="Tea", end_time="2031-01-01T00:00Z", local_end=LocalEnd("2031-01-01T00:00")))
+    assert (again.name, again.end_time, again.local_end) == ("Tea", running.end_time, running.local_end)
+    for better in (LocalEnd("2031-01-01T00:00", 120), LocalEnd("2031-01-01T00:01")):
+        assert after(running, Update(end_time="2031-01-01T00:00Z", local_end=better)).local_end == better
+
+
 def test_a_local_end_lives_as_long_as_the_end_that_was_made_of_it() -> None:
     local_end = LocalEnd("2031-01-01T00:00", 60)
     running = after(None, Update(total_duration="PT5M", end_time="2031-01-01T00:00+01:00", local_end=local_end))

@@ -165,9 +165,9 @@ class _Attempt:
             return False
 
     def closed(self, connection_id: str) -> None:
-        """A connection is gone."""
-        if self._opened.pop(connection_id, None) is None:
-            self._closed.append(connection_id)
+        """A connection is gone. Told in any case: somebody may wait for the confirmation of what was to be told in its place."""
+        self._opened.pop(connection_id, None)
+        self._closed.append(connection_id)
         self._changed.set()
 
     async def run(self, stub: connection_pb2_grpc.ConnectionServiceStub) -> None:

@@ -47,6 +47,11 @@ class Outlet:
         """Bytes that wait."""
         return self._mailbox.size
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the socket takes nothing more, being closed by either side."""
+        return self._transport.is_closing()
+
     def send(self, frame: bytes) -> int:
         """Adds a message that must not be left out, as one frame; returns its place, for `waits`. A long one is sent in
         fragments, which a ping or a goodbye need not wait for.

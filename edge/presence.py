@@ -108,8 +108,9 @@ class Presence:
         """Registers a connection and announces it to every replica; returns its id. `supersedable`: its device uses one such at a
         time, at whichever edge.
 
-        `claim` is called with the id before any event can come for it. When this returns, every event that is committed
-        from now on will be delivered here. Raises TooManyConnections, AioRpcError, Overloaded.
+        `claim` is called with the id before any event can come for it; it raises ConnectionError when nobody is there any more.
+        When this returns, every event that is committed from now on will be delivered here. Raises TooManyConnections,
+        AioRpcError, Overloaded, ConnectionError.
         """
         edge_id = self.edge_id
         connection_id = secrets.token_hex(8)
@@ -133,7 +134,11 @@ class Presence:
             registered_at_us=now_us(),
             supersedable=supersedable,
         )
-        claim(connection_id)
+        try:
+            claim(connection_id)
+        except ConnectionError:
+            self._unregister(connection_id)
+            raise
         self._open[connection_id] = connection
         await asyncio.gather(*(stream.announce(connection, self._trust) for stream in self._streams.values()))
         return connection_id

@@ -271,6 +271,8 @@ class Session:
             await self._hub.presence.open(self.user_id, self.device_id, self._claim, supersedable=self.is_supersedable)
         except TooManyConnections:
             self.close_soon(CloseCode.TOO_MANY_CONNECTIONS)
+        except ConnectionError:
+            pass  # the end of the socket is what is read next
         except Exception as error:
             log_unexpected(error, "can't register")
             self.close_soon(CloseCode.UNAVAILABLE)
@@ -279,6 +281,9 @@ class Session:
         return False
 
     def _claim(self, connection_id: str) -> None:
+        if self.outlet.is_cut or self._closing is not None:
+            # Registering took long, and the client may have come again elsewhere: this one must not pass for the newer.
+            raise ConnectionError("The client is gone")
         self.connection_id = connection_id
         self._hub.sessions.name(self)
         structlog.contextvars.bind_contextvars(connection_id=connection_id)

@@ -137,6 +137,18 @@ async def test_the_whole_list_is_told_in_parts_then_every_change_and_deliveries_
         await until(lambda: replica.acknowledged == [1] and replica.answered == [1])
 
 
+async def test_a_connection_that_is_gone_before_it_was_told_of_is_confirmed_all_the_same() -> None:
+    replica = Replica(well_behaved)
+    async with attached(replica, []) as stream:
+        await until(lambda: stream.attached)
+        announced = asyncio.create_task(stream.announce(connection("new"), TRUST))
+        await asyncio.sleep(0)  # it waits, and nothing has been written
+        stream.closed("new")
+        await announced
+        assert stream.attached
+        assert len(replica.hellos) == 1
+
+
 async def test_what_is_superseded_is_told_and_what_a_newer_replica_may_say_is_passed_over() -> None:
     async def tells(
         replica: Replica, requests: AsyncIterator[connection_pb2.AttachRequest]

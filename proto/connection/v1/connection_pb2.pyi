@@ -840,7 +840,7 @@ class AttachResponse(_message.Message):
 
     @_builtins.property
     def superseded(self) -> Global___Superseded:
-        """These are left behind. Every replica that knows both connections says so, once; nobody acknowledges it."""
+        """These are left behind. Every replica that knows both connections says so; nobody acknowledges it."""
 
     def __init__(
         self,

@@ -40,6 +40,11 @@ async def post(access: Access, path: str, body: Mapping[str, Any]) -> dict[str, 
         fault.code,
         fault.error,
         field=fault.field,
-        retry_after=float(response.headers.get("Retry-After", 0)),
+        retry_after=_seconds(response.headers.get("Retry-After", "")),
         trace_id=fault.traceId,
     )
+
+
+def _seconds(retry_after: str) -> float:
+    """What the header says; 0 for a date, as some proxy may write it."""
+    return float(retry_after) if retry_after.isdecimal() else 0.0

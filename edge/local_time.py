@@ -15,7 +15,9 @@ EARLIEST, LATEST = -12 * 60, 14 * 60
 """The offsets there are, in minutes. What lies outside is a wrong clock."""
 
 _MINUTE_US = 60_000_000
-_LOCAL = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2})((?::[0-9]{2}(?:\.[0-9]{1,9})?)?)", re.ASCII)
+_LOCAL = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2})((?::[0-9]{2}(?:\.[0-9]{1,9})?)?)", re.ASCII
+)
 _INSTANT = re.compile(_LOCAL.pattern + "(Z|[+-][0-9]{2}:[0-9]{2})?", re.ASCII)
 _OFFSET = re.compile("(?:UTC|GMT)?([+ -])([0-9]{1,2}):?([0-9]{2})?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # local times have no zone, which is what this is about

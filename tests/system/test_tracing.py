@@ -448,6 +448,7 @@ async def test_spans_are_not_lost_when_the_processes_end(
     assert broken(collector.spans) == []
 
 
+@pytest.mark.one_store
 async def test_a_collector_that_is_away_neither_delays_an_end_nor_fills_the_log(
     own_cluster: Start, unique: Unique
 ) -> None:

@@ -129,8 +129,7 @@ class Conversation:
             self._session.close_soon(CloseCode.RATE_ABUSE)
             return False
         if wait and request is not None:
-            refusal = ClientError(429, "Too many messages", retry_after_ms=max(round(wait * 1_000), 1))
-            self.refuse(refusal, request)
+            self.refuse(errors.too_many("messages", wait), request)
         return not wait
 
     def refuse(self, error: ClientError, request: "Request | DecodeError") -> None:

@@ -79,6 +79,11 @@ def busy(message: str, retry_after_ms: int = RETRY_AFTER) -> ClientError:
     return ClientError(503, message, retry_after_ms=round(retry_after_ms * random.uniform(1, _RETRY_SPREAD)))
 
 
+def too_many(what: str, wait: float) -> ClientError:
+    """429: more came than may; the next one may after so many seconds."""
+    return ClientError(429, f"Too many {what}", retry_after_ms=max(round(wait * 1_000), 1))
+
+
 def _client_error(code: common_pb2.ErrorCode.ValueType, message: str, field: str, retry_after_ms: int) -> ClientError:
     if code == common_pb2.ERROR_CODE_OVERLOADED:
         return busy(message, retry_after_ms or RETRY_AFTER)

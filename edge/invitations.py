@@ -19,7 +19,7 @@ import msgspec
 
 from edge import metrics
 from edge.backend import Backend
-from edge.errors import ClientError, from_exception, from_item
+from edge.errors import ClientError, from_exception, from_item, too_many
 from edge.rest.rates import UserRates
 from proto.common.v1 import common_pb2
 from proto.event.v1 import event_pb2
@@ -87,7 +87,7 @@ class Invitations:
         with _counted(Outcome.MADE, _NOT_MADE):
             wait = self._rates.wait(owner, time.monotonic())
             if wait:
-                raise ClientError(429, "Too many invitations", retry_after_ms=max(round(wait * 1_000), 1))
+                raise too_many("invitations", wait)
             view = await self._live(timer_id)
             if view.audience.owner_id != owner:
                 raise ClientError(403, "Only the owner can invite", field="timerId")

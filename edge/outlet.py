@@ -83,7 +83,7 @@ class Outlet:
     def write(self) -> bool:
         """Writes what waits, as far as the socket takes it. False: it takes no more now; it is to be tried again later."""
         self._dirty = False
-        if self._transport.is_closing():
+        if self.is_cut:
             self._relieve()
             return True
         buffered = self._transport.get_write_buffer_size()
@@ -105,7 +105,7 @@ class Outlet:
 
     def ping(self) -> bool:
         """Sends a WebSocket ping. A socket that takes no bytes gets none, since it would only pile up: False."""
-        if self._transport.is_closing() or self._transport.get_write_buffer_size() > _HIGH_WATER:
+        if self.is_cut or self._transport.get_write_buffer_size() > _HIGH_WATER:
             return False
         self._put(PING)
         return True
@@ -114,7 +114,7 @@ class Outlet:
         """Writes what the socket still takes and a close frame behind it, and nothing from then on."""
         self.write()
         self.abandon()
-        if not self._transport.is_closing():
+        if not self.is_cut:
             self._put(close_frame(code, reason))
 
     def hang_up(self) -> None:

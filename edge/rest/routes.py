@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from edge import errors, metrics
 from edge.auth import Identity, Unauthorized
 from edge.dialects.devices import Devices
-from edge.errors import ClientError, busy
+from edge.errors import ClientError, busy, too_many
 from edge.hub import Hub
 from edge.invitations import Invitations
 from edge.limits import MAX_MESSAGE
@@ -205,7 +205,7 @@ class Rest:
         now = time.monotonic()
         wait = self._rates.wait(identity.user_id, now)
         if wait:
-            raise ClientError(429, "Too many requests", retry_after_ms=max(round(wait * 1_000), 1))
+            raise too_many("requests", wait)
         if route.changes and self._hub.pulse.skipped(now):
             raise busy("The edge was stopped for a while")
         if self._under_way >= MAX_UNDER_WAY:

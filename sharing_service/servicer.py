@@ -1,7 +1,7 @@
 """The sharing service's RPCs: validate, load, apply, save, answer; then leave it to the relay."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import grpc
 
@@ -21,7 +21,7 @@ from runtime.errors import (
 )
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import Relay
-from runtime.telemetry import Telemetry, is_sampled
+from runtime.telemetry import Span, Telemetry, is_sampled
 from runtime.text import check_id
 from sharing_service import domain
 from sharing_service.domain import Role, Share
@@ -41,6 +41,28 @@ _ROLES = {
 }
 
 Context = grpc.aio.ServicerContext
+
+
+class _Change:
+    """One item of a batch on its way to its result."""
+
+    __slots__ = ("_result", "_span", "change")
+
+    def __init__(self, change: domain.Change, result: sharing_pb2.ChangeResult, span: Span) -> None:
+        self.change = change
+        self._result = result
+        self._span = span
+
+    @property
+    def is_answered(self) -> bool:
+        return self._result.WhichOneof("result") is not None
+
+    def fail(self, error: BubbleError) -> None:
+        _fail(self._result, self._span, error)
+
+    def succeed(self, share: Share) -> None:
+        fill(self._result.audience, share)
+        self._span.set({semconv.SHARE_VERSION: share.version})
 
 
 class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
@@ -136,18 +158,22 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         with self._telemetry.spans(
             semconv.SHARING_CHANGE, parents, lambda index: _attributes(items[index], len(items))
         ) as spans:
-            # One after the other: sharing is rare beside updates, and two changes of one timer see each other so.
+            waiting = []
             for index, (item, traceparent) in enumerate(zip(items, spans.parents(parents), strict=True)):
-                with spans[index] as span:
-                    try:
-                        share = await self._change(_change_from(item, traceparent), deadline)
-                        response.results.add(audience=audience(share))
-                        span.set({semconv.SHARE_VERSION: share.version})
-                    except BubbleError as error:
-                        response.results.add(error=error.to_proto())
-                        span.fail(
-                            common_pb2.ErrorCode.Name(error.code).removeprefix("ERROR_CODE_").lower(), error.message
-                        )
+                result = response.results.add()
+                try:
+                    change = _change_from(item, traceparent)
+                    domain.validate(change)
+                except BubbleError as error:
+                    _fail(result, spans[index], error)
+                else:
+                    waiting.append(_Change(change, result, spans[index]))
+            # In rounds, each with one change of a timer, so that a change sees those before it.
+            while waiting:
+                by_timer: dict[str, _Change] = {}
+                later = [each for each in waiting if by_timer.setdefault(each.change.timer_id, each) is not each]
+                await self._change(by_timer, deadline)
+                waiting = later
         return response
 
     async def ListShared(
@@ -179,34 +205,85 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         lost = {timer_id for timer_id, ours in zip(claims, won, strict=True) if not ours}
         return claims | (await self._store.load(lost) if lost else {})
 
-    async def _change(self, change: domain.Change, deadline: float) -> Share:
-        """Nothing is saved after the deadline (by the monotonic clock): its sender has given up and gone on by then."""
-        domain.validate(change)
-        traces = [change.traceparent]
-        for _ in range(_SAVE_ATTEMPTS):
-            with self._telemetry.batch_span(semconv.STORE_LOAD, traces, self._database):
-                share = (await self._store.load([change.timer_id])).get(change.timer_id)
-            if share is None:
-                raise NotFound("There is no such timer", field="timerId")
-            changed = domain.apply(share, change, now_us(), max_members=self._max_members_per_timer)
-            if changed is share:
-                return share
-            if change.add:
-                await self._check_limit_of(change.user_id)
-            check_in_time(deadline)
-            with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
-                (saved,) = await self._store.save([Save(changed, share.version)])
-            if saved:
-                self._relay.offer(changed)
-                return changed
-        raise Overloaded("Too many changes of this timer's members at once")
+    async def _change(self, by_timer: Mapping[str, _Change], deadline: float) -> None:
+        """Answers changes of different timers. Who loses a race loads and tries again."""
+        left = by_timer
+        try:
+            for _ in range(_SAVE_ATTEMPTS):
+                left = await self._try(left, deadline)
+                if not left:
+                    return
+            raise Overloaded("Too many changes of this timer's members at once")
+        except BubbleError as error:
+            for each in left.values():
+                if not each.is_answered:
+                    each.fail(error)
 
-    async def _check_limit_of(self, user_id: str) -> None:
-        most = self._max_shares_per_user
-        if most and await self._store.count_shared_with(user_id) >= most:
-            raise LimitReached(
-                "Too many timers are shared with this user", field="sharedWithUser", retry_after_ms=60_000
+    async def _try(self, by_timer: Mapping[str, _Change], deadline: float) -> dict[str, _Change]:
+        """One attempt; returns those that lost. Nothing is saved after the deadline (by the monotonic clock): the sender has given
+        up and gone on by then. Raises what concerns all that it has not answered.
+        """
+        traces = [each.change.traceparent for each in by_timer.values()]
+        with self._telemetry.batch_span(semconv.STORE_LOAD, traces, self._database):
+            shares = await self._store.load(by_timer.keys())
+        changed = self._changed(by_timer, shares)
+        await self._refuse_for_crowded(changed, by_timer)
+        if not changed:
+            return {}
+        check_in_time(deadline)
+        with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
+            saved = await self._store.save(
+                [Save(share, shares[timer_id].version) for timer_id, share in changed.items()]
             )
+        lost = {}
+        for (timer_id, share), won in zip(changed.items(), saved, strict=True):
+            if won:
+                self._relay.offer(share)
+                by_timer[timer_id].succeed(share)
+            else:
+                lost[timer_id] = by_timer[timer_id]
+        return lost
+
+    def _changed(self, by_timer: Mapping[str, _Change], shares: Mapping[str, Share]) -> dict[str, Share]:
+        """What is to be saved. Changes that nothing is to be saved for are answered."""
+        changed = {}
+        now = now_us()
+        for timer_id, each in by_timer.items():
+            share = shares.get(timer_id)
+            try:
+                if share is None:
+                    raise NotFound("There is no such timer", field="timerId")
+                after = domain.apply(share, each.change, now, max_members=self._max_members_per_timer)
+            except BubbleError as error:
+                each.fail(error)
+            else:
+                if after is share:
+                    each.succeed(share)
+                else:
+                    changed[timer_id] = after
+        return changed
+
+    async def _refuse_for_crowded(self, changed: dict[str, Share], by_timer: Mapping[str, _Change]) -> None:
+        """Takes out the changes that would add users to more timers than they may be members of, and answers these."""
+        most = self._max_shares_per_user
+        adding = {timer_id: by_timer[timer_id] for timer_id in changed if by_timer[timer_id].change.add}
+        if not most or not adding:
+            return
+        counts = await self._store.count_shared_with({each.change.user_id for each in adding.values()})
+        for timer_id, each in adding.items():
+            if counts[each.change.user_id] >= most:
+                del changed[timer_id]
+                each.fail(
+                    LimitReached(
+                        "Too many timers are shared with this user", field="sharedWithUser", retry_after_ms=60_000
+                    )
+                )
+            counts[each.change.user_id] += 1
+
+
+def _fail(result: sharing_pb2.ChangeResult, span: Span, error: BubbleError) -> None:
+    result.error.CopyFrom(error.to_proto())
+    span.fail(common_pb2.ErrorCode.Name(error.code).removeprefix("ERROR_CODE_").lower(), error.message)
 
 
 def _attributes(item: sharing_pb2.ChangeItem, batch_size: int) -> semconv.Attributes:

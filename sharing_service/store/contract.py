@@ -45,8 +45,8 @@ class ShareStore(Protocol):
     async def list_shared_with(self, user_id: str) -> list[Share]:
         """All shares that a user is a member of."""
 
-    async def count_shared_with(self, user_id: str) -> int:
-        """Of how many timers a user is a member."""
+    async def count_shared_with(self, user_ids: Collection[str]) -> dict[str, int]:
+        """Of how many timers each of these users is a member."""
 
     async def clear_pending(self, delivered: Sequence[Share]) -> None:
         """Removes the outbox markers (`added` and `removed` with them) of shares, where the version is still the same."""

@@ -1,5 +1,6 @@
 """Shares in MongoDB: one document each, sharded by `_id`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
@@ -54,9 +55,11 @@ class MongoShareStore(MeasuredStore, writes=WRITES):
             found = self._shares.find({"members": user_id})
             return [_share(document) async for document in found]
 
-    async def count_shared_with(self, user_id: str) -> int:
+    async def count_shared_with(self, user_ids: Collection[str]) -> dict[str, int]:
+        users = list(user_ids)
         with translated():
-            return await self._shares.count_documents({"members": user_id})
+            counts = await asyncio.gather(*(self._shares.count_documents({"members": user}) for user in users))
+        return dict(zip(users, counts, strict=True))
 
     async def clear_pending(self, delivered: Sequence[Share]) -> None:
         if not delivered:

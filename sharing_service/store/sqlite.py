@@ -66,10 +66,13 @@ class SqliteShareStore(MeasuredStore, writes=WRITES):
     async def list_shared_with(self, user_id: str) -> list[Share]:
         return await self._select("SELECT share FROM members JOIN shares USING (timer_id) WHERE user_id = ?", user_id)
 
-    async def count_shared_with(self, user_id: str) -> int:
-        def work(connection: sqlite3.Connection) -> int:
-            (count,) = connection.execute("SELECT count(*) FROM members WHERE user_id = ?", (user_id,)).fetchone()
-            return int(count)
+    async def count_shared_with(self, user_ids: Collection[str]) -> dict[str, int]:
+        def work(connection: sqlite3.Connection) -> dict[str, int]:
+            counts = connection.execute(
+                "SELECT value, (SELECT count(*) FROM members WHERE user_id = wanted.value) FROM json_each(?) AS wanted",
+                (json_array(user_ids),),
+            )
+            return dict(counts.fetchall())
 
         return await self._database.read(work)
 

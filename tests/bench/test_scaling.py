@@ -18,7 +18,7 @@ async def test_a_crowd_finds_what_was_stored_before_the_system_started(tmp_path:
     await seed(tmp_path, TWO, stored=100)
     async with timers.open_store(tmp_path) as timer_store, shares.open_store(tmp_path) as share_store:
         assert set(await timer_store.load(["g0-0-0-0", "g1-1-0-1"])) == {"g0-0-0-0", "g1-1-0-1"}
-        assert await share_store.count_shared_with("u0-1") == 2
+        assert await share_store.count_shared_with(["u0-1"]) == {"u0-1": 2}
         stored = await timer_store.list_live([f"s{number}" for number in range(100)])
         assert len(stored) == 100 - TWO.groups * TWO.people * TWO.timers
 

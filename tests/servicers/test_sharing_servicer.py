@@ -1,7 +1,7 @@
 """`sharing_service/servicer.py` over gRPC, on SQLite."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +11,11 @@ import pytest
 from proto.common.v1 import common_pb2
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
+from runtime.errors import Unavailable
 from runtime.telemetry import Telemetry
 from sharing_service.domain import Share
 from sharing_service.servicer import MAX_IDS, MAX_ITEMS, MAX_USERS, SharingServicer
+from sharing_service.store.contract import Save
 from sharing_service.store.sqlite import SqliteShareStore, open_store
 from tests.servicers.harness import RecordingRelay, kinds, serving
 
@@ -293,6 +295,48 @@ async def test_a_user_is_in_no_more_audiences_than_the_limit(service: Service) -
     await service.done(add("carol", timer_id=timers[-1]))
     await service.done(remove("bob", by="bob", timer_id=timers[0]))
     await service.done(add("bob", timer_id=timers[-1]))
+
+
+async def test_a_batch_does_not_lead_over_a_users_limit(service: Service) -> None:
+    timers = [f"timer-{number}" for number in range(MOST_SHARES + 2)]
+    await service.claim(*timers)
+    results = await service.change(*(add("bob", timer_id=timer_id) for timer_id in timers))
+    assert kinds(results) == ["audience"] * MOST_SHARES + ["error"] * 2
+    assert {result.error.code for result in results[MOST_SHARES:]} == {LIMIT}
+    assert await service.shared_with("bob") == [set(timers[:MOST_SHARES])]
+
+
+async def test_changes_of_many_timers_are_one_read_and_one_commit(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers = [f"timer-{number}" for number in range(MOST_SHARES)]
+    await service.claim(*timers)
+    saved, save = [], service.store.save
+
+    async def counting_save(saves: Sequence[Save]) -> list[bool]:
+        saved.append(len(saves))
+        return await save(saves)
+
+    monkeypatch.setattr(service.store, "save", counting_save)
+    await service.change(*(add(user, timer_id=timer_id) for timer_id in timers for user in ("bob", "carol")))
+    assert saved == [MOST_SHARES, MOST_SHARES]  # the second change of each timer sees the first
+    assert len(service.relay.offered) == 2 * MOST_SHARES
+
+
+async def test_when_the_commit_fails_what_was_answered_before_it_stays_so(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.claim("tea", "eggs", "rice")
+    await service.done(add("bob", timer_id="eggs"))
+
+    async def failing_save(_: Sequence[Save]) -> list[bool]:
+        raise Unavailable("The database can't be reached")
+
+    monkeypatch.setattr(service.store, "save", failing_save)
+    results = await service.change(add("bob"), add("bob", timer_id="eggs"), add("bob", by="mallory", timer_id="rice"))
+    assert kinds(results) == ["error", "audience", "error"]
+    assert [result.error.code for result in results] == [common_pb2.ERROR_CODE_OVERLOADED, 0, DENIED]
+    assert list((await service.audience("tea")).member_ids) == []
 
 
 # --- Release --------------------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ SERVICES = {
         "load": lambda store: store.load(["tea", "unknown"]),
         "load_audiences": lambda store: store.load_audiences(["tea", "unknown"]),
         "list_shared_with": lambda store: store.list_shared_with("bob"),
-        "count_shared_with": lambda store: store.count_shared_with("bob"),
+        "count_shared_with": lambda store: store.count_shared_with(["bob"]),
         "list_pending": lambda store: store.list_pending(_LIMIT, (0, "")),
         "clear_pending": lambda store: store.clear_pending([_share("tea", "bob", pending_since_us=1)]),
         "delete": lambda store: store.delete(["tea"]),

@@ -15,6 +15,9 @@ WRITE_INTERVAL = 0.005
 """Seconds between two calls that carry few commands: less than anybody sees, and at a moderate load each call then has company.
 Every update costs three more calls behind this one, so what is gathered here is gathered for all of them."""
 
+WRITE_COMPANY = 10
+"""Commands that make a call worth its price, so that it waits for no more. Few: while services are busy, calls fill by themselves."""
+
 _CLOSE_PATIENCE = 2.0  # seconds; what is unanswered then is so for clients, too, and they repeat it
 
 
@@ -35,7 +38,14 @@ class Backend:
         self._sharing = sharing
         self._connections = connections
         # What people send without end is refused when it would come too late; the rest is bounded by what the edge does.
-        self._writes = Batcher(self._write, name="timers", metric="timer.write", interval=WRITE_INTERVAL, sheds=True)
+        self._writes = Batcher(
+            self._write,
+            name="timers",
+            metric="timer.write",
+            interval=WRITE_INTERVAL,
+            enough=WRITE_COMPANY,
+            sheds=True,
+        )
         self._gets = Batcher(self._get, name="timers", metric="timer.get")
         self._snapshots = Batcher(self._snapshot, name="timers", metric="timer.snapshot", max_batch=32)
         self._changes = Batcher(self._change, name="sharing", metric="sharing.change", sheds=True)

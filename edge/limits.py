@@ -14,19 +14,19 @@ ABUSE_FACTOR = 5
 class TokenBucket:
     """The token bucket (Turner, 1986): `rate` per second on average, `burst` at once. A rate of 0 means no limit."""
 
-    __slots__ = ("_burst", "_rate", "_tokens", "_updated_at")
+    __slots__ = ("_tokens", "_updated_at", "burst", "rate")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate = rate
-        self._burst = max(burst, 1.0)
-        self._tokens = self._burst
+        self.rate = rate
+        self.burst = max(burst, 1.0)
+        self._tokens = self.burst
         self._updated_at = now
 
     def take(self, now: float) -> bool:
         """Takes a token, if there is one. `now` in seconds, by a clock that never goes back."""
-        if not self._rate:
+        if not self.rate:
             return True
-        self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
+        self._tokens = min(self.burst, self._tokens + (now - self._updated_at) * self.rate)
         self._updated_at = now
         if self._tokens < 1:
             return False
@@ -35,12 +35,12 @@ class TokenBucket:
 
     def owe(self, tokens: int) -> None:
         """Takes more tokens than there may be: the next ones are there later."""
-        if self._rate:
+        if self.rate:
             self._tokens -= tokens
 
     def wait(self) -> float:
         """Seconds until there is a token again, as of the last `take`."""
-        return max(1 - self._tokens, 0) / self._rate if self._rate else 0.0
+        return max(1 - self._tokens, 0) / self.rate if self.rate else 0.0
 
 
 class RateLimit:
@@ -50,7 +50,7 @@ class RateLimit:
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._messages = TokenBucket(rate, burst, now)
-        self._refusals = TokenBucket(rate, burst * ABUSE_FACTOR, now)
+        self._refusals: TokenBucket | None = None  # most connections are never refused anything
 
     def check(self, now: float) -> float:
         """Seconds to wait before sending again; 0 when the message is welcome. Raises PermissionError when the connection
@@ -58,6 +58,8 @@ class RateLimit:
         """
         if self._messages.take(now):
             return 0.0
+        if self._refusals is None:
+            self._refusals = TokenBucket(self._messages.rate, self._messages.burst * ABUSE_FACTOR, now)
         if not self._refusals.take(now):
             raise PermissionError
         return self._messages.wait()

@@ -76,7 +76,7 @@ class Session:
         self._greeted = False
         self._got_snapshot = asyncio.Event() if resumes else None
         self._first_snapshot_place = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []  # few, and a quarter of an empty set
         self._progress: asyncio.Event | None = None
         self._opened_at = self._heard_at = self._asked_at = self._pinged_at = time.monotonic()
         self._close_code: CloseCode | None = None
@@ -155,7 +155,7 @@ class Session:
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs something beside, until the session ends."""
         task = asyncio.create_task(work)
-        self._tasks.add(task)
+        self._tasks.append(task)
         task.add_done_callback(self._ended)
 
     def wake(self) -> None:
@@ -165,7 +165,7 @@ class Session:
             self._progress = None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.remove(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("session crashed", exc_info=error)

@@ -64,7 +64,7 @@ class Batcher(Generic[Item, Result]):
     whole, because it is too large or because of one item in it, is sent again in halves: nobody's item fails for
     another's.
 
-    `interval`: seconds between the beginnings of two calls, unless the second is a full one. `sheds`: what would come too late,
+    `interval`: seconds between the beginnings of two calls, unless `enough` items are there for the second. `sheds`: what would come too late,
     as far as that can be known, is refused at once instead of queued. `name` is for those whose item is refused, `metric`
     for the labels of the metrics. `clock` gives seconds and never goes back.
     """
@@ -80,6 +80,7 @@ class Batcher(Generic[Item, Result]):
         max_queue: int = 10_000,
         max_wait: float = 5.0,
         interval: float = 0.0,
+        enough: int = 1,
         sheds: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -89,6 +90,7 @@ class Batcher(Generic[Item, Result]):
         self._max_batch = max_batch
         self._max_wait = max_wait
         self._interval = interval
+        self._enough = enough
         self._sheds = sheds
         self._clock = clock
         self._waiting = 0
@@ -158,7 +160,7 @@ class Batcher(Generic[Item, Result]):
         if not ready:
             return
         wait = self._begun_at + self._interval - now
-        if ready >= self._max_batch or self._closed:
+        if ready >= self._enough or self._closed:
             wait = 0.0
         if self._next is not None:
             if wait > 0 or not self._next_is_delayed:

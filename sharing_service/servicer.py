@@ -182,12 +182,12 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         context: "Context[sharing_pb2.ListSharedRequest, sharing_pb2.ListSharedResponse]",
     ) -> sharing_pb2.ListSharedResponse:
         check_size(request.user_ids, MAX_USERS)
+        shared = await self._store.list_shared_with(set(request.user_ids))
         response = sharing_pb2.ListSharedResponse()
         for user_id in request.user_ids:
-            shares = await self._store.list_shared_with(user_id)
-            response.results.add(
-                timers=[sharing_pb2.TimerAccess(timer_id=each.timer_id, audience=audience(each)) for each in shares]
-            )
+            timers = response.results.add().timers
+            for share in shared[user_id]:
+                fill(timers.add(timer_id=share.timer_id).audience, share)
         return response
 
     async def Release(

@@ -340,7 +340,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         if not users:
             return {}
         most = self._max_timers_per_user or float("inf")
-        return {user: most - await self._store.count_live(user) for user in users}
+        return {user: most - count for user, count in (await self._store.count_live(users)).items()}
 
 
 def _attributes(item: timer_pb2.WriteItem, batch_size: int) -> semconv.Attributes:

@@ -50,10 +50,14 @@ class MongoShareStore(MeasuredStore, writes=WRITES):
     async def save(self, saves: Sequence[Save]) -> list[bool]:
         return await compare_and_set(self._shares, [(_document(save.share), save.expected_version) for save in saves])
 
-    async def list_shared_with(self, user_id: str) -> list[Share]:
+    async def list_shared_with(self, user_ids: Collection[str]) -> dict[str, list[Share]]:
+        shared: dict[str, list[Share]] = {user_id: [] for user_id in user_ids}
         with translated():
-            found = self._shares.find({"members": user_id})
-            return [_share(document) async for document in found]
+            async for document in self._shares.find({"members": among(shared)}):
+                share = _share(document)
+                for member in shared.keys() & set(share.members):
+                    shared[member].append(share)
+        return shared
 
     async def count_shared_with(self, user_ids: Collection[str]) -> dict[str, int]:
         users = list(user_ids)

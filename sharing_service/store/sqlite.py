@@ -63,8 +63,18 @@ class SqliteShareStore(MeasuredStore, writes=WRITES):
             lambda connection: [_save(connection, save.share, save.expected_version) for save in saves]
         )
 
-    async def list_shared_with(self, user_id: str) -> list[Share]:
-        return await self._select("SELECT share FROM members JOIN shares USING (timer_id) WHERE user_id = ?", user_id)
+    async def list_shared_with(self, user_ids: Collection[str]) -> dict[str, list[Share]]:
+        def work(connection: sqlite3.Connection) -> list[tuple[str, bytes]]:
+            return connection.execute(
+                "SELECT user_id, share FROM json_each(?) AS wanted JOIN members ON user_id = wanted.value "
+                "JOIN shares USING (timer_id)",
+                (json_array(user_ids),),
+            ).fetchall()
+
+        shared: dict[str, list[Share]] = {user_id: [] for user_id in user_ids}
+        for user_id, share in await self._database.read(work):
+            shared[user_id].append(_decode(share))
+        return shared
 
     async def count_shared_with(self, user_ids: Collection[str]) -> dict[str, int]:
         def work(connection: sqlite3.Connection) -> dict[str, int]:

@@ -48,7 +48,7 @@ async def created(store: ShareStore, *shares: Share) -> None:
 
 async def timers_of(store: ShareStore, user_id: str) -> set[str]:
     """What is shared with a user."""
-    listed = [each.timer_id for each in await store.list_shared_with(user_id)]
+    listed = [each.timer_id for each in (await store.list_shared_with([user_id]))[user_id]]
     assert len(set(listed)) == len(listed)
     return set(listed)
 
@@ -75,7 +75,8 @@ async def test_an_empty_store_has_nothing(store: ShareStore) -> None:
     await store.ping()
     assert await store.load(["tea"]) == {}
     assert await store.load([]) == {}
-    assert await store.list_shared_with("alice") == []
+    assert await store.list_shared_with(["alice"]) == {"alice": []}
+    assert await store.list_shared_with([]) == {}
     assert await store.count_shared_with([]) == {}
     assert await count_of(store, "alice") == 0
     assert await store.list_pending(10, (0, "")) == []
@@ -152,7 +153,7 @@ async def test_everything_that_is_shared_is_listed_however_much_it_is(store: Sha
 
 async def test_a_listed_share_is_whole(store: ShareStore) -> None:
     await created(store, FULL)
-    assert await store.list_shared_with("bob") == [FULL]
+    assert await store.list_shared_with(["bob", "carol", "erin"]) == {"bob": [FULL], "carol": [FULL], "erin": []}
 
 
 # --- compare and set ------------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ async def test_an_empty_store_has_nothing(store: TimerStore) -> None:
     await store.ping()
     assert await store.load(["tea"]) == {}
     assert await store.load([]) == {}
-    assert await store.count_live("alice") == 0
+    assert await store.count_live(["alice"]) == {"alice": 0}
     assert await store.list_pending(10, (0, "")) == []
     assert await store.list_tombstones(2 * NOW, 10) == []
 
@@ -105,7 +105,7 @@ async def test_saving_replaces_the_whole_timer(store: TimerStore) -> None:
 async def test_any_id_is_only_a_name(store: TimerStore, odd_id: str) -> None:
     await created(store, timer("other"), timer(odd_id, name="odd", pending_since_us=NOW, owner=odd_id))
     assert (await store.load([odd_id]))[odd_id].name == "odd"
-    assert await store.count_live(odd_id) == 1
+    assert await store.count_live([odd_id]) == {odd_id: 1}
     await store.clear_pending([Marker(odd_id, NOW)])
     assert await pending_ids(store) == []
     await store.purge([Marker(odd_id, NOW)])
@@ -234,11 +234,11 @@ async def test_what_was_saved_is_seen_by_the_next_read(store: TimerStore) -> Non
 
 async def test_only_timers_that_are_not_stopped_count_for_their_owner(store: TimerStore) -> None:
     await created(store, timer("a"), timer("b"), timer("c", stopped_at_us=NOW), timer("d", owner="bob"))
-    assert (await store.count_live("alice"), await store.count_live("bob")) == (2, 1)
+    assert await store.count_live(["alice", "bob", "mallory"]) == {"alice": 2, "bob": 1, "mallory": 0}
     await store.save([Save(timer("a", NOW + 1, stopped_at_us=NOW), NOW)])
-    assert await store.count_live("alice") == 1
+    assert await store.count_live(["alice"]) == {"alice": 1}
     await store.save([Save(timer("a", NOW + 2), NOW + 1)])
-    assert await store.count_live("alice") == 2
+    assert await store.count_live(["alice"]) == {"alice": 2}
 
 
 async def test_the_living_timers_of_owners_are_listed_whole(store: TimerStore) -> None:
@@ -373,7 +373,7 @@ async def test_what_was_saved_is_there_after_the_store_was_opened_anew(settings:
     async with open_store(settings) as store:
         assert await store.list_pending(10, (0, "")) == [FULL]
         assert await store.list_tombstones(2 * NOW, 10) == [timer("eggs", 5, stopped_at_us=NOW)]
-        assert await store.count_live("alice") == 1
+        assert await store.count_live(["alice"]) == {"alice": 1}
 
 
 async def test_two_replicas_on_one_database_see_each_others_changes(settings: ServiceSettings) -> None:

@@ -47,8 +47,8 @@ class TimerStore(Protocol):
         was saved and overwritten at once; the timer's operations tell). In order.
         """
 
-    async def count_live(self, owner: str) -> int:
-        """How many timers of this owner are not stopped."""
+    async def count_live(self, owners: Collection[str]) -> dict[str, int]:
+        """How many timers of each of these owners are not stopped."""
 
     async def clear_pending(self, markers: Sequence[Marker]) -> None:
         """Removes outbox markers, each only where the version is still the one given."""

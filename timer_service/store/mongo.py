@@ -1,5 +1,6 @@
 """Timers in MongoDB: one document each, sharded by `_id`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
@@ -48,9 +49,11 @@ class MongoTimerStore(MeasuredStore, writes=WRITES):
     async def save(self, saves: Sequence[Save]) -> list[bool]:
         return await compare_and_set(self._timers, [(_document(save.timer), save.expected_version) for save in saves])
 
-    async def count_live(self, owner: str) -> int:
+    async def count_live(self, owners: Collection[str]) -> dict[str, int]:
+        each = list(owners)
         with translated():
-            return await self._timers.count_documents({"live_owner": owner})
+            counts = await asyncio.gather(*(self._timers.count_documents({"live_owner": owner}) for owner in each))
+        return dict(zip(each, counts, strict=True))
 
     async def clear_pending(self, markers: Sequence[Marker]) -> None:
         if not markers:

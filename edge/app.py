@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,6 +30,8 @@ from runtime.health import Health
 from runtime.telemetry import trace_id, unrecorded, well_formed
 
 log = logs.get(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 STATIC = Path(__file__).parent / "static"
 
@@ -83,20 +84,22 @@ class Edge:
 
     def application(self) -> web.Application:
         """The routes."""
-        app = web.Application(middlewares=[_secure], client_max_size=64 * 1024)
+        # No middlewares: their coroutines live as long as a socket does, and are half a kilobyte for each.
+        app = web.Application(client_max_size=64 * 1024)
+        app.on_response_prepare.append(_secure)
         app.router.add_get("/ws", self.connect)
         app.router.add_get("/prod/", self.connect)
         app.router.add_get("/", self.page_or_socket)
         app.router.add_static("/static", STATIC)
-        app.router.add_get("/config", self.config)
+        app.router.add_get("/config", _guarded(self.config))
         Rest(self._hub, self._invitations, self._origin_is_fine, self._devices, default_zone=self._default_zone).add_to(
             app.router
         )
-        app.router.add_get("/healthz", _alive)
-        app.router.add_get("/readyz", self.ready)
-        app.router.add_get("/metrics", _metrics)
+        app.router.add_get("/healthz", _guarded(_alive))
+        app.router.add_get("/readyz", _guarded(self.ready))
+        app.router.add_get("/metrics", _guarded(_metrics))
         if self._hub.settings.dev:
-            app.router.add_post("/dev/token", self.dev_token)
+            app.router.add_post("/dev/token", _guarded(self.dev_token))
         return app
 
     def runner(self) -> web.AppRunner:
@@ -116,7 +119,21 @@ class Edge:
         return web.FileResponse(STATIC / "index.html")
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
-        """The handshake, then the session. Whoever may not in learns so before anything else is done."""
+        """The handshake, then the session. What only the handshake needs is gone when the session begins."""
+        try:
+            response, session = await self._shake_hands(request)
+        except Exception as error:
+            return _failure(request, error)
+        if session is not None:
+            code = await session.run()
+            metrics.disconnected(code)
+            log.debug("connection ended", close_code=code.code, reason=code.reason)
+        return response
+
+    async def _shake_hands(self, request: web.Request) -> tuple[web.StreamResponse, Session | None]:
+        """The answer to a handshake, and the session where that is an open socket. Whoever may not in learns so before anything
+        else is done.
+        """
         try:
             identity = await self._hub.verifier.verify(_token(request))
         except Unauthorized as error:
@@ -143,12 +160,11 @@ class Edge:
         if not ws.can_prepare(request).ok:
             no_socket = ClientError(400, "This address takes WebSockets only")
             return self._refuse(request, no_socket, identity, device_id)
-        ws.headers["Server"] = _SECURITY_HEADERS["Server"]
         await ws.prepare(request)
         metrics.CONNECTS.labels("101").inc()
         transport = request.transport
         if transport is None:
-            return ws  # gone already
+            return ws, None  # gone already
         _bound_kernel_buffers(transport)
         structlog.contextvars.bind_contextvars(user_id=identity.user_id, device_id=device_id)
         session: Session
@@ -160,14 +176,11 @@ class Edge:
         else:
             resumes = request.query.get("resume") == "1"
             session = Session(self._hub, ws, transport, self._seed, identity, device_id, resumes=resumes)
-        code = await session.run()  # here: each coroutine between is a quarter of a kilobyte for each connection
-        metrics.disconnected(code)
-        log.debug("connection ended", close_code=code.code, reason=code.reason)
-        return ws
+        return ws, session
 
     def _refuse(
         self, request: web.Request, error: ClientError, identity: Identity | None = None, device_id: str = ""
-    ) -> web.Response:
+    ) -> tuple[web.Response, None]:
         """Answers a handshake with an error."""
         metrics.CONNECTS.labels(str(error.code)).inc()
 
@@ -189,7 +202,7 @@ class Edge:
             device_id=device_id or None,
             **logs.about(traceparent),
         )
-        return _refusal(error.code, error.message, traceparent, retry_after_ms=error.retry_after_ms)
+        return _refusal(error.code, error.message, traceparent, retry_after_ms=error.retry_after_ms), None
 
     async def config(self, _request: web.Request) -> web.Response:
         """What the page must know."""
@@ -234,22 +247,33 @@ def _response(answer: metrics_server.Answer) -> web.Response:
     return web.Response(status=answer.status, body=answer.body, headers={hdrs.CONTENT_TYPE: answer.content_type})
 
 
-@web.middleware
-async def _secure(request: web.Request, handler: Any) -> web.StreamResponse:
-    try:
-        response: web.StreamResponse = await handler(request)
-    except web.HTTPException as error:
-        error.headers.update(_SECURITY_HEADERS)
-        raise
-    except ConnectionError:
-        return _refusal(400, "The client has gone")  # which nobody reads: it went before it was answered
-    except Exception:
-        traceparent = unrecorded(well_formed(request.headers.get("traceparent")))
-        log.exception("request crashed", path=request.path, **logs.about(traceparent))
-        return _refusal(500, "Internal server error", traceparent)
-    if not response.prepared:
+async def _secure(_request: web.Request, response: web.StreamResponse) -> None:
+    if isinstance(response, web.WebSocketResponse):
+        response.headers[hdrs.SERVER] = _SECURITY_HEADERS["Server"]
+    else:
         response.headers.update(_SECURITY_HEADERS)
-    return response
+
+
+def _guarded(handler: Handler) -> Handler:
+    """The handler, its errors answered as ours are."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Exception as error:
+            return _failure(request, error)
+
+    return guarded
+
+
+def _failure(request: web.Request, error: Exception) -> web.Response:
+    if isinstance(error, web.HTTPException):
+        raise error
+    if isinstance(error, ConnectionError):
+        return _refusal(400, "The client has gone")  # which nobody reads: it went before it was answered
+    traceparent = unrecorded(well_formed(request.headers.get("traceparent")))
+    log.error("request crashed", path=request.path, exc_info=error, **logs.about(traceparent))
+    return _refusal(500, "Internal server error", traceparent)
 
 
 def _token(request: web.Request) -> str:

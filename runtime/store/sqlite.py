@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeGuard, TypeVar, cast
 
 import msgspec
 
@@ -99,6 +99,8 @@ class SqliteDatabase:
             try:
                 return self._transaction(group)
             except Exception as error:  # one of them; each alone will tell which
+                if _is_busy(error):  # unless it is none of them: each alone would wait as long for the lock again
+                    return [_translated(error)] * len(group)
                 log.warning("a group of transactions failed, trying each alone", count=len(group), error=brief(error))
         results: list[object] = []
         for work in group:
@@ -168,6 +170,11 @@ def _run_translated(work: Callable[[sqlite3.Connection], Result], connection: sq
         return work(connection)
     except sqlite3.DatabaseError as error:
         raise _translated(error) from error
+
+
+def _is_busy(error: Exception) -> TypeGuard[sqlite3.DatabaseError]:
+    """Whether another process holds the lock."""
+    return isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _translated(error: sqlite3.DatabaseError) -> Exception:

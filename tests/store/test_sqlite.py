@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,21 @@ async def test_a_file_that_somebody_else_holds_is_unavailable_and_works_again_la
         other.execute("ROLLBACK")
         other.close()
     assert await add(database, 1) == 1
+
+
+async def test_all_that_waits_for_a_file_that_somebody_else_holds_waits_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.store.sqlite._BUSY_MS", 10)
+    async with open_sqlite(path, SCHEMA) as database:
+        statements: list[str] = []
+        database._write_connection.set_trace_callback(statements.append)
+        with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            results = await asyncio.gather(*(add(database, number) for number in range(20)), return_exceptions=True)
+        assert [type(result) for result in results] == [Unavailable] * 20
+        assert statements == ["BEGIN IMMEDIATE"]
+        assert await add(database, 1) == 1
 
 
 async def test_closing_finishes_what_is_under_way(path: Path) -> None:

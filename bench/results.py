@@ -81,8 +81,11 @@ def commit_ms() -> float:
 
 
 def commit() -> str:
-    """The commit that is measured."""
-    return _version("git", "-C", str(ROOT), "describe", "--always", "--dirty") or "unknown"
+    """The commit that is measured, `-dirty` when something else than documents and results has been changed since."""
+    git = ("git", "-C", str(ROOT))
+    name = _version(*git, "describe", "--always") or "unknown"
+    changed = _version(*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs", ":!bench/results")
+    return f"{name}-dirty" if changed else name
 
 
 def summary(rounds: Sequence[Mapping[str, Any]]) -> Spread:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from edge.dialects.app_session import AppSession
 from edge.dialects.choice import Dialect, dialect_of
 from edge.dialects.devices import Devices
 from edge.errors import ClientError, busy
+from edge.guard import failure, guarded, refusal
 from edge.hub import Hub
 from edge.invitations import Invitations
 from edge.limits import MAX_FRAME
@@ -27,11 +28,9 @@ from edge.rest.routes import Rest
 from edge.session import Session
 from runtime import logs, metrics_server, semconv, text
 from runtime.health import Health
-from runtime.telemetry import trace_id, unrecorded, well_formed
+from runtime.telemetry import well_formed
 
 log = logs.get(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 STATIC = Path(__file__).parent / "static"
 
@@ -91,15 +90,15 @@ class Edge:
         app.router.add_get("/prod/", self.connect)
         app.router.add_get("/", self.page_or_socket)
         app.router.add_static("/static", STATIC)
-        app.router.add_get("/config", _guarded(self.config))
+        app.router.add_get("/config", guarded(self.config))
         Rest(self._hub, self._invitations, self._origin_is_fine, self._devices, default_zone=self._default_zone).add_to(
             app.router
         )
-        app.router.add_get("/healthz", _guarded(_alive))
-        app.router.add_get("/readyz", _guarded(self.ready))
-        app.router.add_get("/metrics", _guarded(_metrics))
+        app.router.add_get("/healthz", guarded(_alive))
+        app.router.add_get("/readyz", guarded(self.ready))
+        app.router.add_get("/metrics", guarded(_metrics))
         if self._hub.settings.dev:
-            app.router.add_post("/dev/token", _guarded(self.dev_token))
+            app.router.add_post("/dev/token", guarded(self.dev_token))
         return app
 
     def runner(self) -> web.AppRunner:
@@ -123,7 +122,7 @@ class Edge:
         try:
             response, session = await self._shake_hands(request)
         except Exception as error:
-            return _failure(request, error)
+            return failure(request, error)
         if session is not None:
             code = await session.run()
             metrics.disconnected(code)
@@ -202,7 +201,7 @@ class Edge:
             device_id=device_id or None,
             **logs.about(traceparent),
         )
-        return _refusal(error.code, error.message, traceparent, retry_after_ms=error.retry_after_ms), None
+        return refusal(error.code, error.message, traceparent, retry_after_ms=error.retry_after_ms), None
 
     async def config(self, _request: web.Request) -> web.Response:
         """What the page must know."""
@@ -217,10 +216,10 @@ class Edge:
         try:
             user_id = msgspec.json.decode(await request.read(), type=dict[str, str]).get("user", "")
         except msgspec.DecodeError:
-            return _refusal(400, "Send a JSON object with `user`")
+            return refusal(400, "Send a JSON object with `user`")
         problem = text.problem_with_id(user_id)
         if problem:
-            return _refusal(400, f"user {problem}")
+            return refusal(400, f"user {problem}")
         token = make_token(user_id, self._secret, lifetime=_DEV_TOKEN_LIFETIME, settings=self._hub.settings)
         return web.json_response({"token": token, "userId": user_id})
 
@@ -232,7 +231,10 @@ class Edge:
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None or "*" in self._origins or origin in self._origins:
             return True
-        return urlsplit(origin).netloc == request.host
+        try:
+            return urlsplit(origin).netloc == request.host
+        except ValueError:  # no address at all
+            return False
 
 
 async def _alive(_request: web.Request) -> web.Response:
@@ -254,42 +256,12 @@ async def _secure(_request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(_SECURITY_HEADERS)
 
 
-def _guarded(handler: Handler) -> Handler:
-    """The handler, its errors answered as ours are."""
-
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except Exception as error:
-            return _failure(request, error)
-
-    return guarded
-
-
-def _failure(request: web.Request, error: Exception) -> web.Response:
-    if isinstance(error, web.HTTPException):
-        raise error
-    if isinstance(error, ConnectionError):
-        return _refusal(400, "The client has gone")  # which nobody reads: it went before it was answered
-    traceparent = unrecorded(well_formed(request.headers.get("traceparent")))
-    log.error("request crashed", path=request.path, exc_info=error, **logs.about(traceparent))
-    return _refusal(500, "Internal server error", traceparent)
-
-
 def _token(request: web.Request) -> str:
     token = request.query.get("token")
     if token:
         return token
     scheme, _, rest = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return rest.strip() if scheme.lower() == "bearer" else scheme
-
-
-def _refusal(status: int, message: str, traceparent: str = "", *, retry_after_ms: int = 0) -> web.Response:
-    return web.json_response(
-        {"status": "error", "code": status, "error": message, "traceId": trace_id(traceparent or unrecorded())},
-        status=status,
-        headers={"Retry-After": str(max(round(retry_after_ms / 1_000), 1))} if retry_after_ms else None,
-    )
 
 
 def _bound_kernel_buffers(transport: asyncio.Transport) -> None:

@@ -64,7 +64,8 @@ class Batcher(Generic[Item, Result]):
     whole, because it is too large or because of one item in it, is sent again in halves: nobody's item fails for
     another's.
 
-    `interval`: seconds between the beginnings of two calls, unless `enough` items are there for the second. `sheds`: what would come too late,
+    `interval`: seconds between the beginnings of two calls, unless `enough` items (as many as fit, if
+    not said) are there for the second. `sheds`: what would come too late,
     as far as that can be known, is refused at once instead of queued. `name` is for those whose item is refused, `metric`
     for the labels of the metrics. `clock` gives seconds and never goes back.
     """
@@ -80,7 +81,7 @@ class Batcher(Generic[Item, Result]):
         max_queue: int = 10_000,
         max_wait: float = 5.0,
         interval: float = 0.0,
-        enough: int = 1,
+        enough: int | None = None,
         sheds: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -90,7 +91,7 @@ class Batcher(Generic[Item, Result]):
         self._max_batch = max_batch
         self._max_wait = max_wait
         self._interval = interval
-        self._enough = enough
+        self._enough = enough or max_batch
         self._sheds = sheds
         self._clock = clock
         self._waiting = 0

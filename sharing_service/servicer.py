@@ -231,6 +231,7 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         if not changed:
             return {}
         check_in_time(deadline)
+        traces = [by_timer[timer_id].change.traceparent for timer_id in changed]
         with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
             saved = await self._store.save(
                 [Save(share, shares[timer_id].version) for timer_id, share in changed.items()]
@@ -270,6 +271,10 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
         if not most or not adding:
             return
         counts = await self._store.count_shared_with({each.change.user_id for each in adding.values()})
+        for timer_id in changed.keys() - adding.keys():
+            user_id = by_timer[timer_id].change.user_id
+            if user_id in counts:  # who is removed in the same commit has a place more
+                counts[user_id] -= 1
         for timer_id, each in adding.items():
             if counts[each.change.user_id] >= most:
                 del changed[timer_id]

@@ -14,6 +14,7 @@ from edge import errors, metrics
 from edge.auth import Identity, Unauthorized
 from edge.dialects.devices import Devices
 from edge.errors import ClientError, busy, too_many
+from edge.guard import guarded
 from edge.hub import Hub
 from edge.invitations import Invitations
 from edge.limits import MAX_MESSAGE
@@ -109,15 +110,15 @@ class Rest:
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Adds the routes. Fixed paths come before those with an id in them."""
-        router.add_get("/openapi.json", self._openapi)
+        router.add_get("/openapi.json", guarded(self._openapi))
         for prefix in PREFIXES:
             paths = dict.fromkeys(route.path for route in self._routes)
             for path in paths:
                 resource = router.add_resource(prefix + path)
                 for route in self._routes:
                     if route.path == path:
-                        resource.add_route(route.method, self._handler(route))
-                resource.add_route(hdrs.METH_OPTIONS, self._preflight)
+                        resource.add_route(route.method, guarded(self._handler(route)))
+                resource.add_route(hdrs.METH_OPTIONS, guarded(self._preflight))
 
     async def _openapi(self, request: web.Request) -> web.Response:
         return web.Response(body=self._document, content_type=_JSON, headers=self._cors(request))

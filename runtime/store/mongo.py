@@ -4,6 +4,7 @@ Driver types stay in this file and in the services' `store/mongo.py`. Only what 
 clusters and MongoDB-compatible servers have in common is used: no transactions, no update pipelines, no change streams, no TTL or partial indexes.
 """
 
+import asyncio
 import secrets
 from collections import abc
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ Collection: TypeAlias = AsyncIOMotorCollection[Document]
 Database: TypeAlias = AsyncIOMotorDatabase[Document]
 
 _DUPLICATE_KEY = 11000
+_COUNTED_AT_ONCE = 4
 
 
 @asynccontextmanager
@@ -50,6 +52,24 @@ async def open_mongo(uri: str, database: str) -> AsyncIterator[Database]:
 def among(ids: abc.Collection[str]) -> str | dict[str, list[str]]:
     """A filter for one of these ids. A single one is asked for as itself, which every server answers from the index."""
     return next(iter(ids)) if len(ids) == 1 else {"$in": list(ids)}
+
+
+async def count_each(collection: Collection, field: str, values: abc.Collection[str]) -> dict[str, int]:
+    """How many documents have each of the values in a field, some at a time: they share the driver's threads with everybody."""
+    limit = asyncio.Semaphore(_COUNTED_AT_ONCE)
+
+    async def count(value: str) -> int:
+        async with limit:
+            return await collection.count_documents({field: value})
+
+    with translated():
+        tasks = [asyncio.ensure_future(count(value)) for value in values]
+        try:
+            return dict(zip(values, [await task for task in tasks], strict=True))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager

@@ -173,8 +173,10 @@ def _run_translated(work: Callable[[sqlite3.Connection], Result], connection: sq
 
 
 def _is_busy(error: Exception) -> TypeGuard[sqlite3.DatabaseError]:
-    """Whether another process holds the lock."""
-    return isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    """Whether another process holds the lock. What Python's module finds itself has no code."""
+    return (
+        isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    )
 
 
 def _translated(error: sqlite3.DatabaseError) -> Exception:

@@ -1,6 +1,5 @@
 """Shares in MongoDB: one document each, sharded by `_id`."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,7 +7,7 @@ import msgspec
 from pymongo import ASCENDING, UpdateOne
 
 from runtime.store.measured import MeasuredStore
-from runtime.store.mongo import Database, Document, among, compare_and_set, open_mongo, probe, translated
+from runtime.store.mongo import Database, Document, among, compare_and_set, count_each, open_mongo, probe, translated
 from sharing_service.domain import Audience, Share
 from sharing_service.store.contract import WRITES, Save
 
@@ -60,10 +59,7 @@ class MongoShareStore(MeasuredStore, writes=WRITES):
         return shared
 
     async def count_shared_with(self, user_ids: Collection[str]) -> dict[str, int]:
-        users = list(user_ids)
-        with translated():
-            counts = await asyncio.gather(*(self._shares.count_documents({"members": user}) for user in users))
-        return dict(zip(users, counts, strict=True))
+        return await count_each(self._shares, "members", user_ids)
 
     async def clear_pending(self, delivered: Sequence[Share]) -> None:
         if not delivered:

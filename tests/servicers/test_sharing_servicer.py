@@ -306,6 +306,15 @@ async def test_a_batch_does_not_lead_over_a_users_limit(service: Service) -> Non
     assert await service.shared_with("bob") == [set(timers[:MOST_SHARES])]
 
 
+async def test_a_removal_makes_room_for_what_comes_with_it(service: Service) -> None:
+    timers = [f"timer-{number}" for number in range(MOST_SHARES + 1)]
+    await service.claim(*timers)
+    await service.change(*(add("bob", timer_id=timer_id) for timer_id in timers[:-1]))
+    results = await service.change(remove("bob", timer_id=timers[0]), add("bob", timer_id=timers[-1]))
+    assert kinds(results) == ["audience", "audience"]
+    assert await service.shared_with("bob") == [set(timers[1:])]
+
+
 async def test_changes_of_many_timers_are_one_read_and_one_commit(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,14 @@ async def test_a_file_that_somebody_else_holds_is_unavailable_and_works_again_la
     assert await add(database, 1) == 1
 
 
+async def test_what_pythons_own_module_refuses_takes_nobody_with_it(database: SqliteDatabase) -> None:
+    def wrong(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO numbers VALUES (?, '')", ())
+
+    results = await asyncio.gather(add(database, 1), database.write(wrong), add(database, 2), return_exceptions=True)
+    assert [results[0], type(results[1]), results[2]] == [1, sqlite3.ProgrammingError, 2]
+
+
 async def test_all_that_waits_for_a_file_that_somebody_else_holds_waits_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

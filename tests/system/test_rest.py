@@ -354,9 +354,10 @@ async def test_without_a_good_token_nothing_else_is_looked_at(cluster: Cluster, 
                 assert (await response.json())["error"]
 
 
-async def test_pages_of_listed_origins_may_ask_and_others_may_not(own_cluster: Any) -> None:
+@pytest.mark.parametrize("stranger", ["https://evil.example", "null", "http://["])
+async def test_pages_of_listed_origins_may_ask_and_others_may_not(own_cluster: Any, stranger: str) -> None:
     cluster: Cluster = await own_cluster(BUBBLE_ALLOWED_ORIGINS="https://app.example")
-    good, bad = {"Origin": "https://app.example"}, {"Origin": "https://evil.example"}
+    good, bad = {"Origin": "https://app.example"}, {"Origin": stranger}
     async with Rest(cluster.edge_port, "alice") as alice:
         answer = await alice.ask("GET", "/timers/shared", headers=good)
         assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, good["Origin"])

@@ -276,7 +276,7 @@ async def test_what_has_waited_too_long_is_refused_without_being_sent() -> None:
 # --- calls at an interval -----------------------------------------------------------------------------------------------
 
 
-def begun(arrivals: Sequence[tuple[float, int]], **options: Any) -> list[tuple[float, int]]:
+def begun(arrivals: Sequence[tuple[float, int]], enough: int | None = 4, **options: Any) -> list[tuple[float, int]]:
     """When calls begin and how many items they have, in virtual time: 100 ms apart, or 4 items together, when so many items come then."""
     calls: list[tuple[float, int]] = []
 
@@ -287,7 +287,7 @@ def begun(arrivals: Sequence[tuple[float, int]], **options: Any) -> list[tuple[f
 
     async def story() -> None:
         batcher: Batcher[int, int] = Batcher(
-            send, name="test", interval=0.1, enough=4, clock=virtual_time.now, **options
+            send, name="test", interval=0.1, enough=enough, clock=virtual_time.now, **options
         )
         for at, count in arrivals:
             await asyncio.sleep(at - virtual_time.now())
@@ -310,6 +310,12 @@ def test_what_comes_within_the_interval_shares_the_next_call() -> None:
 def test_who_has_company_enough_waits_for_no_interval() -> None:
     assert begun([(1.0, 1), (1.03, 3), (1.04, 8), (1.1, 3), (2.0, 0)], lanes=1, max_batch=8) == [
         (1.0, 1), (1.04, 8), (1.1, 6),
+    ]  # fmt: skip
+
+
+def test_a_full_call_waits_for_no_interval() -> None:
+    assert begun([(1.0, 1), (1.03, 3), (1.04, 8), (2.0, 0)], lanes=1, max_batch=4, enough=None) == [
+        (1.0, 1), (1.04, 4), (1.041, 4), (1.141, 3),
     ]  # fmt: skip
 
 

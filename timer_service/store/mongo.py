@@ -1,6 +1,5 @@
 """Timers in MongoDB: one document each, sharded by `_id`."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,7 +7,7 @@ import msgspec
 from pymongo import ASCENDING, DESCENDING, DeleteOne, UpdateOne
 
 from runtime.store.measured import MeasuredStore
-from runtime.store.mongo import Database, Document, among, compare_and_set, open_mongo, probe, translated
+from runtime.store.mongo import Database, Document, among, compare_and_set, count_each, open_mongo, probe, translated
 from timer_service.domain import State, Timer
 from timer_service.store.contract import WRITES, Marker, Save
 
@@ -50,10 +49,7 @@ class MongoTimerStore(MeasuredStore, writes=WRITES):
         return await compare_and_set(self._timers, [(_document(save.timer), save.expected_version) for save in saves])
 
     async def count_live(self, owners: Collection[str]) -> dict[str, int]:
-        each = list(owners)
-        with translated():
-            counts = await asyncio.gather(*(self._timers.count_documents({"live_owner": owner}) for owner in each))
-        return dict(zip(each, counts, strict=True))
+        return await count_each(self._timers, "live_owner", owners)
 
     async def clear_pending(self, markers: Sequence[Marker]) -> None:
         if not markers:

@@ -128,8 +128,9 @@ class Knowledge:
             if gone is not None and state.version <= gone.version:
                 return Verdict.SKIP
             # A member who does not know the timer: it may have been taken away since the event was made. Or it has just
-            # been shared, and the event that says so is still to come. The authority knows.
-            if state.owner_id != self._user_id:
+            # been shared, and the event that says so is still to come. The authority knows. So it does who sees a timer that
+            # was stopped and runs again, when the event was made before a change of that which this client knows.
+            if state.owner_id != self._user_id or (gone is not None and state.audience_version < gone.audience_version):
                 return Verdict.LOAD
         else:
             if state.version < known.version:
@@ -150,7 +151,9 @@ class Knowledge:
         timer_id = state.timer_id
         known, gone = self._known.get(timer_id), self._gone.get(timer_id)
         if gone is not None and (
-            state.version <= gone.version if not gone.revoked else state.audience_version <= gone.audience_version
+            state.audience_version <= gone.audience_version
+            if gone.revoked
+            else state.version <= gone.version or state.audience_version < gone.audience_version
         ):
             return Verdict.SKIP
         if known is not None and (
@@ -183,8 +186,8 @@ class Knowledge:
     def revoke(self, timer_id: str, audience_version: int) -> bool:
         """The user may not see a timer any longer. Returns whether the client must be told."""
         gone = self._gone.get(timer_id)
-        if gone is not None and gone.revoked and gone.audience_version >= audience_version:
-            return False
+        if gone is not None and gone.audience_version >= audience_version:
+            return False  # it was told already, or the timer has been shared again since, and stopped
         known = self._known.get(timer_id)
         if known is not None and known.audience_version > audience_version:
             return False  # it has been shared again since

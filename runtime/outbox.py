@@ -219,7 +219,9 @@ class Relay(Generic[Change]):
             if done:
                 self._taken_over.observe(now - entry.since)
             if done and (repeated or not marker.twice):
-                self._uncleared[marker.timer_id] = entry
+                other = self._uncleared.get(marker.timer_id)
+                if other is None or other.marker.version <= marker.version:  # a later change may be done earlier
+                    self._uncleared[marker.timer_id] = entry
                 finished.append(True)
             else:
                 self._ended(marker)

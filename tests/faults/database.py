@@ -28,8 +28,8 @@ class Database(Protocol):
     def timers(self) -> dict[str, Stored]:
         """All timers, tombstones included, by id."""
 
-    def pending(self) -> int:
-        """How many outbox markers there are."""
+    def pending(self) -> list[str]:
+        """The outbox markers that there are, as a reader of a failed test wants to see them."""
 
     def close(self) -> None:
         """Lets go of it; one that was made for the test is dropped."""
@@ -48,11 +48,10 @@ class SqliteDatabase:
             for timer_id, state in self._rows("timers", "SELECT timer_id, state FROM timers")
         }
 
-    def pending(self) -> int:
-        timers = self._rows("timers", "SELECT count(*) FROM pending")[0][0]
-        return int(timers) + int(
-            self._rows("shares", "SELECT count(*) FROM shares WHERE pending_since_us IS NOT NULL")[0][0]
-        )
+    def pending(self) -> list[str]:
+        timers = self._rows("timers", "SELECT pending.*, timers.version FROM pending LEFT JOIN timers USING (timer_id)")
+        shares = self._rows("shares", "SELECT share FROM shares WHERE pending_since_us IS NOT NULL")
+        return [f"timer {row}" for row in timers] + [f"share {share!r}" for (share,) in shares]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -88,10 +87,12 @@ class MongoDatabase:
             for document in self._database["timers"].find()
         }
 
-    def pending(self) -> int:
-        return sum(
-            self._database[name].count_documents({"pending_since_us": {"$gt": 0}}) for name in ("timers", "shares")
-        )
+    def pending(self) -> list[str]:
+        return [
+            f"{name} {document}"
+            for name in ("timers", "shares")
+            for document in self._database[name].find({"pending_since_us": {"$gt": 0}})
+        ]
 
     def close(self) -> None:
         self._client.drop_database(self._name)

@@ -18,6 +18,9 @@ from tests.faults.system import System
 CONVERGES_WITHIN = 5.0
 """Seconds."""
 
+DELIVERED_WITHIN = 30.0
+"""Seconds after everybody has converged in which all outbox markers must be gone."""
+
 ANSWERED_WITHIN = 60.0
 """Seconds after a fault's end in which every command must be answered, repeats of the client included: never silence. Generous, since
 a starved machine is no fault of the system's."""
@@ -94,6 +97,7 @@ async def _stale_after(system: System, crowd: Crowd, deadline: float) -> list[st
 
 async def _all_delivered(system: System, crowd: Crowd) -> None:
     """Returns when no outbox marker is left: nothing waits for a delivery that will never come."""
-    async with asyncio.timeout(30):
-        while system.database.pending():
-            await asyncio.sleep(0.1)
+    deadline = time.monotonic() + DELIVERED_WITHIN
+    while pending := system.database.pending():
+        assert time.monotonic() < deadline, "\n".join(["not delivered, or their markers not removed:", *pending])
+        await asyncio.sleep(0.1)

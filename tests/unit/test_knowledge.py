@@ -261,6 +261,22 @@ def test_a_snapshot_that_was_read_before_a_revocation_does_not_show_the_timer_ag
     assert views == []
 
 
+def test_a_removal_that_comes_after_the_timer_was_shared_again_and_stopped_does_not_bring_it_back() -> None:
+    knowledge = ready(MEMBER)
+    assert knowledge.offer_loaded(state(5, 3)) is Verdict.SEND_AS_SHARE
+    assert knowledge.offer(state(6, 3, stopped=True)) is Verdict.SEND
+    assert not knowledge.revoke("tea", 2)
+    assert knowledge.offer_loaded(state(5, 3)) is Verdict.SKIP  # read before the stop
+
+
+def test_a_timer_that_runs_again_is_not_shown_with_an_audience_of_before_its_stop() -> None:
+    knowledge = ready(OWNER, view(5, 3))
+    assert knowledge.offer(state(6, 3, stopped=True)) is Verdict.SEND
+    assert knowledge.offer(state(7, 2)) is Verdict.LOAD
+    assert knowledge.offer_loaded(state(7, 2)) is Verdict.SKIP
+    assert knowledge.offer_loaded(state(7, 3)) is Verdict.SEND
+
+
 def test_what_is_taken_away_while_a_resuming_client_syncs_is_named_as_gone() -> None:
     knowledge = Knowledge(MEMBER)
     knowledge.stage()

@@ -95,6 +95,7 @@ class Connections:
         self.times: dict[str, list[float]] = {}
         self.pending: set[str] = set()
         self.failure: grpc.StatusCode | None = None
+        self.takes: dict[str, float] = {}
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -107,6 +108,7 @@ class Connections:
         for event_id in delivered:
             self.times.setdefault(event_id, []).append(virtual_time.now())
         await self.gate.wait()
+        await asyncio.sleep(max(self.takes.get(event_id, 0.0) for event_id in delivered))
         if self.failure is not None:
             raise AioRpcError(self.failure, Metadata(), Metadata(), details="away", debug_error_string="")
         return connection_pb2.DeliverResponse(
@@ -428,6 +430,18 @@ def test_the_marker_of_a_change_that_was_overtaken_is_left_to_the_newer_one() ->
         await system.until_clear(0.5)
         assert Change("tea", 1) not in system.outbox.cleared
         assert Change("eggs", 1) in system.outbox.cleared
+
+    in_virtual_time(story)
+
+
+def test_an_older_change_that_is_taken_over_last_does_not_keep_the_marker_of_the_newer_one() -> None:
+    async def story(system: Running) -> None:
+        system.connections.takes = {"tea 1": 0.2}
+        system.save(Change("tea", 1))
+        await asyncio.sleep(0.2 - outbox.CLEAR_LINGER / 2)
+        system.save(Change("tea", 2))  # by the other lane, done before the first
+        await system.until_clear(0.5)
+        assert list(system.connections.times) == ["tea 1", "tea 2"]
 
     in_virtual_time(story)
 

@@ -6,7 +6,7 @@ kilobyte for each.
 
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from runtime import logs
 from runtime.telemetry import trace_id, unrecorded, well_formed
@@ -44,5 +44,10 @@ def refusal(status: int, message: str, traceparent: str = "", *, retry_after_ms:
     return web.json_response(
         {"status": "error", "code": status, "error": message, "traceId": trace_id(traceparent or unrecorded())},
         status=status,
-        headers={"Retry-After": str(max(round(retry_after_ms / 1_000), 1))} if retry_after_ms else None,
+        headers={hdrs.RETRY_AFTER: retry_after(retry_after_ms)} if retry_after_ms else None,
     )
+
+
+def retry_after(milliseconds: int) -> str:
+    """The header's text: whole seconds, at least one."""
+    return str(max(round(milliseconds / 1_000), 1))

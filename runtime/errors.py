@@ -91,6 +91,11 @@ class Unavailable(BubbleError):
         super().__init__(message, retry_after_ms=retry_after_ms)
 
 
+def code_name(code: common_pb2.ErrorCode.ValueType) -> str:
+    """A code as traces name it."""
+    return common_pb2.ErrorCode.Name(code).removeprefix("ERROR_CODE_").lower()
+
+
 def check_size(items: Sized, most: int) -> None:
     """Raises InvalidArgument when a batch is too long."""
     if len(items) > most:

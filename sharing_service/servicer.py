@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Mapping
 
 import grpc
 
-from proto.common.v1 import common_pb2
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from runtime import semconv
@@ -18,6 +17,7 @@ from runtime.errors import (
     Overloaded,
     check_in_time,
     check_size,
+    code_name,
 )
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import Relay
@@ -288,7 +288,7 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
 
 def _fail(result: sharing_pb2.ChangeResult, span: Span, error: BubbleError) -> None:
     result.error.CopyFrom(error.to_proto())
-    span.fail(common_pb2.ErrorCode.Name(error.code).removeprefix("ERROR_CODE_").lower(), error.message)
+    span.fail(code_name(error.code), error.message)
 
 
 def _attributes(item: sharing_pb2.ChangeItem, batch_size: int) -> semconv.Attributes:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import grpc
 
-from proto.common.v1 import common_pb2
 from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
@@ -24,6 +23,7 @@ from runtime.errors import (
     PermissionDenied,
     check_in_time,
     check_size,
+    code_name,
 )
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import AUDIENCE_GOOD_FOR, Relay
@@ -362,7 +362,7 @@ def _tell(spans: SpanGroup, items: Sequence[timer_pb2.WriteItem], results: Seque
         timer_id, result = items[index].timer_id, results[index]
         if result.HasField("error"):
             error = result.error
-            span.fail(common_pb2.ErrorCode.Name(error.code).removeprefix("ERROR_CODE_").lower(), error.message)
+            span.fail(code_name(error.code), error.message)
             continue
         version = result.outcome.version
         span.set({semconv.VERSION: version, semconv.BASE_VERSION: result.outcome.base_version})

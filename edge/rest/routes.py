@@ -14,7 +14,7 @@ from edge import errors, metrics
 from edge.auth import Identity, Unauthorized
 from edge.dialects.devices import Devices
 from edge.errors import ClientError, busy, too_many
-from edge.guard import guarded
+from edge.guard import guarded, retry_after
 from edge.hub import Hub
 from edge.invitations import Invitations
 from edge.limits import MAX_MESSAGE
@@ -257,7 +257,7 @@ class Rest:
     def _fault(self, request: web.Request, error: ClientError, traceparent: str) -> web.Response:
         headers = self._cors(request)
         if error.retry_after_ms:
-            headers["Retry-After"] = str(max(round(error.retry_after_ms / 1_000), 1))
+            headers["Retry-After"] = retry_after(error.retry_after_ms)
         if error.code == 401:
             headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
         fault = Fault(status="error", code=error.code, error=error.message, traceId=trace_id(traceparent))

@@ -77,14 +77,7 @@ class SqliteShareStore(MeasuredStore, writes=WRITES):
         return shared
 
     async def count_shared_with(self, user_ids: Collection[str]) -> dict[str, int]:
-        def work(connection: sqlite3.Connection) -> dict[str, int]:
-            counts = connection.execute(
-                "SELECT value, (SELECT count(*) FROM members WHERE user_id = wanted.value) FROM json_each(?) AS wanted",
-                (json_array(user_ids),),
-            )
-            return dict(counts.fetchall())
-
-        return await self._database.read(work)
+        return await self._database.count_each("members", "user_id", user_ids)
 
     async def clear_pending(self, delivered: Sequence[Share]) -> None:
         rows = [(_encode(domain.delivered(share)), share.timer_id, share.version) for share in delivered]

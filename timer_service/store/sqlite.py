@@ -76,14 +76,7 @@ class SqliteTimerStore(MeasuredStore, writes=WRITES):
         return await self._database.write(work)
 
     async def count_live(self, owners: Collection[str]) -> dict[str, int]:
-        def work(connection: sqlite3.Connection) -> dict[str, int]:
-            counts = connection.execute(
-                "SELECT value, (SELECT count(*) FROM timers WHERE live_owner = wanted.value) FROM json_each(?) AS wanted",
-                (json_array(owners),),
-            )
-            return dict(counts.fetchall())
-
-        return await self._database.read(work)
+        return await self._database.count_each("timers", "live_owner", owners)
 
     async def clear_pending(self, markers: Sequence[Marker]) -> None:
         def work(connection: sqlite3.Connection) -> None:

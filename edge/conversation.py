@@ -178,14 +178,21 @@ class Conversation:
         future.add_done_callback(lambda done: self._written(done, reply, request))
 
     def _written(self, future: asyncio.Future[timer_pb2.WriteResult], reply: Reply, request: Write) -> None:
-        timer_id, message_id = request.item.timer_id, request.message_id
+        timer_id = request.item.timer_id
         if self._last_writes.get(timer_id) is future:
             del self._last_writes[timer_id]
         error = TimeoutError() if future.cancelled() else future.exception()
+        if error is None:
+            try:
+                self._conclude(future.result(), reply, request)
+            except Exception as unexpected:  # or its place in the order would hold up all later answers for good
+                error = unexpected
         if error is not None:
             self._fail(reply, error, timer_id)
-            return
-        result = future.result()
+
+    def _conclude(self, result: timer_pb2.WriteResult, reply: Reply, request: Write) -> None:
+        """Answers a command whose result is there."""
+        timer_id, message_id = request.item.timer_id, request.message_id
         if result.HasField("error"):
             current = result.current if result.HasField("current") else None
             self._fail(reply, errors.from_item(result.error), timer_id, current)
@@ -202,9 +209,10 @@ class Conversation:
             answer = self._codec.processed_with_timer(outcome.view, outcome.version, message_id)
         else:
             answer = self._codec.processed(timer_id, outcome.version, message_id)
+        frame = state.frame(self._codec) if must_see else None
         self._answer(reply, answer, has_timers=request.with_timer)
-        if must_see:
-            session.send_state(state, state.frame(self._codec))
+        if frame is not None:
+            session.send_state(state, frame)
 
     async def _share(self, request: Share, reply: Reply) -> bytes:
         before = self._last_writes.get(request.timer_id)

@@ -41,8 +41,8 @@ def store_environment(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what a module says that it does not need: `pytestmark = pytest.mark.one_store` is for tests that are about the
-    edge, whatever is behind it. What is stored has tests of its own on every store.
+    """Leaves out what a test, or a whole module, says that it does not need: `pytest.mark.one_store` is for tests that are about an edge
+    or about what lies between processes, whatever is behind them. What is stored has tests of its own on every store.
     """
     left_out = {item for item in items if item.get_closest_marker("one_store") and "mongodb" in item.name}
     if left_out:

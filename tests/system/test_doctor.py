@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
+import pytest
 
 from runtime.version import VERSION
 from tests.system.client import Client
@@ -70,6 +71,7 @@ async def test_the_table_names_every_process(cluster: Cluster) -> None:
         assert str(name) in output
 
 
+@pytest.mark.one_store
 async def test_it_names_what_is_down_and_what_that_means_for_the_others(
     own_cluster: Callable[..., Awaitable[Cluster]],
 ) -> None:
@@ -91,6 +93,7 @@ async def test_it_names_what_is_down_and_what_that_means_for_the_others(
         assert found["connection"]["state"] == "ready"
 
 
+@pytest.mark.one_store
 async def test_further_processes_are_looked_at_and_tell_who_they_are(cluster: Cluster) -> None:
     await until_well(cluster)
     timer = cluster.processes["timer"].metrics_port

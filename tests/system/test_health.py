@@ -67,6 +67,7 @@ async def all_well(cluster: Cluster) -> None:
         await until_ready(process, is_well)
 
 
+@pytest.mark.one_store
 async def test_without_the_sharing_service_timer_and_edge_are_degraded_and_stay_ready(
     own_cluster: Callable[..., Awaitable[Cluster]],
 ) -> None:
@@ -87,6 +88,7 @@ async def test_without_the_sharing_service_timer_and_edge_are_degraded_and_stay_
     assert logged(timer, "dependency is back", "sharing")
 
 
+@pytest.mark.one_store
 async def test_without_the_timer_service_the_edge_is_degraded_and_keeps_its_connections(
     own_cluster: Callable[..., Awaitable[Cluster]],
 ) -> None:
@@ -101,6 +103,7 @@ async def test_without_the_timer_service_the_edge_is_degraded_and_keeps_its_conn
         await all_well(cluster)
 
 
+@pytest.mark.one_store
 async def test_without_the_connection_service_the_edge_is_not_ready_and_the_relays_are_degraded(
     own_cluster: Callable[..., Awaitable[Cluster]],
 ) -> None:
@@ -249,6 +252,7 @@ async def test_services_whose_database_is_away_are_not_ready_and_the_edge_is_deg
         await proxy.cut()
 
 
+@pytest.mark.one_store
 async def test_who_drains_says_so(own_cluster: Callable[..., Awaitable[Cluster]]) -> None:
     cluster = await own_cluster()
     edge, timer, sharing = (cluster.processes[name] for name in ("edge", "timer", "sharing"))

@@ -63,6 +63,7 @@ async def raw(port: int, data: bytes) -> bytes:
         writer.close()
 
 
+@pytest.mark.one_store
 async def test_no_line_holds_a_token_a_query_or_a_payload_whatever_strangers_send(
     own_cluster: Start, unique: Unique
 ) -> None:

@@ -5,6 +5,8 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.docs.pages import table_after
 from tests.docs.test_monitoring import metrics
 from tests.system.client import WITHIN, Client, token
@@ -146,6 +148,7 @@ def deaf(cluster: Cluster, user: str) -> Iterator[socket.socket]:
         yield peer
 
 
+@pytest.mark.one_store
 async def test_a_device_that_does_not_read_shows_as_congested_conflated_and_in_the_end_as_cut(
     own_cluster: Callable[..., Awaitable[Cluster]],
 ) -> None:

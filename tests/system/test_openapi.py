@@ -62,6 +62,7 @@ def test_every_path_is_served_under_every_server() -> None:
     assert [server["url"].rstrip("/") for server in document()["servers"]] == list(routes.PREFIXES)
 
 
+@pytest.mark.one_store
 @pytest.mark.timeout(300)
 async def test_a_running_system_does_what_the_document_says(
     cluster: Cluster, unique: Callable[[str], str], tmp_path: Path

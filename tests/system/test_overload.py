@@ -11,7 +11,7 @@ import pytest
 from tests.system.client import Client, Message, eventually
 from tests.system.cluster import Cluster
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.one_store]
 
 WITHIN = 90.0
 """Seconds for what the system may take its time with: stores of tests can be slow."""

@@ -105,6 +105,7 @@ async def test_a_share_by_socket_is_pushed_to_each_device_with_the_name_of_now(c
     assert {data["timerName"] for data in fcm.data} == {"Green tea"}
 
 
+@pytest.mark.one_store
 async def test_what_is_not_taken_is_tried_again_until_it_is(cluster: Cluster, fcm: FakeFcm) -> None:
     await with_phone(cluster, "bob")
     fcm.answers = [fault(503, "UNAVAILABLE"), fault(500, "INTERNAL"), fault(429, "QUOTA_EXCEEDED", retry_after="1")]
@@ -156,6 +157,7 @@ async def test_a_push_survives_the_death_of_the_connection_service(cluster: Clus
     assert fcm.data[0]["timerId"] == "tea"
 
 
+@pytest.mark.one_store
 async def test_a_push_service_that_hangs_holds_up_neither_sockets_nor_other_shares(
     cluster: Cluster, fcm: FakeFcm
 ) -> None:
@@ -206,6 +208,7 @@ async def waiting_is(cluster: Cluster, number: int) -> None:
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.one_store
 async def test_without_credentials_nobody_is_told_and_nothing_is_kept(
     own_database: str, own_cluster: Any, fcm: FakeFcm
 ) -> None:
@@ -218,6 +221,7 @@ async def test_without_credentials_nobody_is_told_and_nothing_is_kept(
     assert fcm.tokens_given == 0
 
 
+@pytest.mark.one_store
 async def test_wrong_credentials_are_told_at_the_start(own_cluster: Any) -> None:
     cluster: Cluster = await own_cluster()
     code = await cluster.processes["connection"].run_once({"BUBBLE_FCM_CREDENTIALS": '{"project_id": "secret-name"}'})

@@ -252,6 +252,7 @@ async def test_the_page_and_health_are_served_with_a_strict_policy(cluster: Clus
             assert await config.json() == {"dev": False, "invitations": True}
 
 
+@pytest.mark.one_store
 async def test_the_rate_of_messages_is_limited_and_abuse_ends_the_connection(
     own_cluster: Start, unique: Unique
 ) -> None:
@@ -323,6 +324,7 @@ async def test_what_was_acknowledged_is_there_after_everything_was_killed(own_cl
             assert (timer["userId"], timer["sharedWith"]) == (alice, [bob])
 
 
+@pytest.mark.one_store
 async def test_a_drain_tells_clients_to_reconnect_and_every_process_ends_well(
     own_cluster: Start, unique: Unique
 ) -> None:
@@ -369,6 +371,7 @@ async def test_deliveries_go_on_after_each_service_was_killed_and_started_again(
             assert (timer["name"], timer["version"]) == (str(round_number), reply["version"])
 
 
+@pytest.mark.one_store
 async def test_no_token_is_ever_in_a_log(own_cluster: Start, unique: Unique) -> None:
     cluster: Cluster = await own_cluster(BUBBLE_LOG_LEVEL="debug")
     good, bad = token(unique("alice")), "SECRETTOKEN"

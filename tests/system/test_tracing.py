@@ -272,6 +272,7 @@ async def test_every_refusal_has_a_span_with_the_trace_id_that_the_client_was_to
     assert {span.parent_id for span in collector.of(mine.trace_id)} == {mine.span_id}
 
 
+@pytest.mark.one_store
 async def test_named_users_and_devices_are_traced_whatever_the_sampler_says_and_others_may_ask(
     own_cluster: Start, collector: Collector, unique: Unique
 ) -> None:
@@ -307,6 +308,7 @@ async def test_named_users_and_devices_are_traced_whatever_the_sampler_says_and_
     assert collector.of(left_to_the_server.trace_id) == []
 
 
+@pytest.mark.one_store
 async def test_clients_can_not_ask_when_the_sampler_does_not_listen_to_them(
     own_cluster: Start, collector: Collector, unique: Unique
 ) -> None:
@@ -317,6 +319,7 @@ async def test_clients_can_not_ask_when_the_sampler_does_not_listen_to_them(
     assert collector.spans == []
 
 
+@pytest.mark.one_store
 async def test_a_delivery_that_is_never_acknowledged_says_so(
     own_cluster: Start, collector: Collector, unique: Unique
 ) -> None:

@@ -25,6 +25,7 @@ MAX_LOADING = 10_000
 """Timers that may be waited for at once. Sessions beyond that are closed and catch up when they reconnect."""
 
 _SEND = Verdict.SEND  # looked up once: this is where every delivery passes
+_SENT = (Verdict.SEND, Verdict.SEND_AS_SHARE)
 _RETRY = 0.5  # seconds between two attempts to load a timer while the services are away
 
 
@@ -171,8 +172,9 @@ class Delivery:
                 view = result.view
                 name = event_id(timer_id, view.timer.version, view.audience.version)
                 state = TimerState(view, name, now_us(), span.traceparent)
-                verdicts = [session.offer_loaded(state) for session in sessions]
-                metrics.DELIVERIES.inc(len(verdicts) - verdicts.count(Verdict.SKIP) - verdicts.count(Verdict.WAIT))
+                verdicts = {session: session.offer_loaded(state) for session in sessions}
+                self._wanted[timer_id].update(each for each, verdict in verdicts.items() if verdict is Verdict.LOAD)
+                metrics.DELIVERIES.inc(sum(verdict in _SENT for verdict in verdicts.values()))
         del self._wanted[timer_id]
         self._causes.pop(timer_id, None)
 

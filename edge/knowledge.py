@@ -104,13 +104,15 @@ class TooMuchStaged(Exception):
 class Knowledge:
     """What one client of one user knows. Until the first `snapshot`, what is offered is kept."""
 
-    __slots__ = ("_gone", "_known", "_staged", "_user_id")
+    __slots__ = ("_gone", "_known", "_made", "_staged", "_user_id")
 
     def __init__(self, user_id: str) -> None:
         self._user_id = user_id
         self._known: dict[str, _Known] = {}
         self._gone: dict[str, _Gone] = {}
-        self._staged: dict[str, TimerState] | None = {}
+        self._staged: dict[str, tuple[TimerState, ...]] | None = {}
+        self._made: set[str] | None = None
+        """Timers that the client's own commands changed while a snapshot was being read, which may not have seen that."""
 
     @property
     def ready(self) -> bool:
@@ -143,7 +145,9 @@ class Knowledge:
         return self._take(state)
 
     def offer_loaded(self, state: TimerState) -> Verdict:
-        """A state that was read just now, for an event that asked for it: SEND, SEND_AS_SHARE or SKIP."""
+        """A state that was read just now, for an event that asked for it: SEND, SEND_AS_SHARE or SKIP; LOAD when it is out of date
+        already; or WAIT. Raises TooMuchStaged.
+        """
         if not state.visible_to(self._user_id):
             return Verdict.SKIP  # the event that takes it away is on its way
         if self._staged is not None:
@@ -156,6 +160,10 @@ class Knowledge:
             else state.version <= gone.version or state.audience_version < gone.audience_version
         ):
             return Verdict.SKIP
+        if known is not None and state.version < known.version and state.audience_version > known.audience_version:
+            return (
+                Verdict.LOAD
+            )  # what came meanwhile was committed for the audience of before: each has what the other lacks
         if known is not None and (
             state.version < known.version
             or state.audience_version < known.audience_version
@@ -170,13 +178,20 @@ class Knowledge:
 
     def stage(self) -> None:
         """A snapshot is being read: what is offered is kept until `snapshot`, or `unstage`."""
+        self._made = None
         if self._staged is None:
             self._staged = {}
 
     def unstage(self) -> list[TimerState]:
         """The snapshot was not read after all. Returns what was kept, to be offered again."""
-        staged, self._staged = self._staged, None
-        return list(staged.values()) if staged else []
+        staged, self._staged, self._made = self._staged, None, None
+        return [state for states in staged.values() for state in states] if staged else []
+
+    def told_audience(self, timer_id: str, audience_version: int) -> None:
+        """The answer to the client's own change of an audience tells who is in it now."""
+        known = self._known.get(timer_id)
+        if known is not None and known.audience_version < audience_version:
+            self._known[timer_id] = _Known(known.version, audience_version)
 
     def audience_is_known(self, timer_id: str, audience_version: int) -> bool:
         """Whether the client was told of this audience, or of a newer one."""
@@ -205,14 +220,16 @@ class Knowledge:
         """
         timer_id = state.timer_id
         known, gone = self._known.get(timer_id), self._gone.get(timer_id)
-        if gone is not None and gone.revoked and gone.audience_version >= state.audience_version:
-            return False  # the right to see it was taken away while the command was under way
+        if self.outlived(timer_id, state.version, state.audience_version):
+            return False  # it was stopped, or the right to see it was taken away, while the command was under way
         if known is not None and state.version <= known.version:
             return False
         known_version = known.version if known is not None else gone.version if gone is not None else 0
         # The answer does not tell of the audience.
         audience_is_news = known is not None and state.audience_version > known.audience_version
         self._take(state)
+        if self._staged is not None:
+            self._made = {timer_id, *(self._made or ())}
         return waiting or audience_is_news or version != state.version or base_version not in (0, known_version)
 
     def version_of(self, timer_id: str) -> int:
@@ -233,11 +250,12 @@ class Knowledge:
             known = self._known.get(timer_id)
             if known is not None and view.timer.version < known.version:
                 continue
-            if not self._outlived(timer_id, view.timer.version, view.audience.version):
+            if not self.outlived(timer_id, view.timer.version, view.audience.version):
                 views.append(view)
-        gone = list(snapshot.gone_timer_ids)
+        made = self._made or ()
+        gone = [timer_id for timer_id in snapshot.gone_timer_ids if timer_id not in made or timer_id not in self._known]
         for timer_id, versions in snapshot.versions.items():
-            if self._outlived(timer_id, versions.version, versions.audience_version):
+            if self.outlived(timer_id, versions.version, versions.audience_version):
                 if timer_id in claimed:  # it may have it from an earlier connection, of which nothing is known here
                     gone.append(timer_id)
                 continue
@@ -246,11 +264,11 @@ class Knowledge:
             self._known[timer_id] = _Known(
                 max(known.version, versions.version), max(known.audience_version, versions.audience_version)
             )
-        for timer_id in snapshot.gone_timer_ids:
+        for timer_id in gone:
             self._known.pop(timer_id, None)
         return Fresh(views, gone, self.unstage())
 
-    def _outlived(self, timer_id: str, version: int, audience_version: int) -> bool:
+    def outlived(self, timer_id: str, version: int, audience_version: int) -> bool:
         """Whether the timer was stopped or taken away after it was read."""
         gone = self._gone.get(timer_id)
         if gone is None:
@@ -272,12 +290,16 @@ class Knowledge:
                 self._gone.pop(timer_id, None)
         return Verdict.SEND
 
-    def _stage(self, staged: dict[str, TimerState], state: TimerState) -> Verdict:
-        older = staged.get(state.timer_id)
-        if older is None and len(staged) >= MAX_STAGED:
+    def _stage(self, staged: dict[str, tuple[TimerState, ...]], state: TimerState) -> Verdict:
+        kept = staged.get(state.timer_id, ())
+        if not kept and len(staged) >= MAX_STAGED:
             raise TooMuchStaged
-        if older is None or (state.version, state.audience_version) >= (older.version, older.audience_version):
-            staged[state.timer_id] = state
+        kept = (*kept, state)
+        newest = max(kept, key=lambda each: (each.version, each.audience_version))
+        last_audience = max(kept, key=lambda each: (each.audience_version, each.version))
+        # A state may have been committed for the audience of before. The last audience first: the newest state is loaded then.
+        is_one = newest.audience_version >= last_audience.audience_version
+        staged[state.timer_id] = (newest,) if is_one else (last_audience, newest)
         return Verdict.WAIT
 
     def _remember(self, timer_id: str, gone: _Gone) -> None:

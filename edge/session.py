@@ -152,11 +152,12 @@ class Session:
     def _converse(self, codec: Codec) -> Conversation:
         return Conversation(self, self._hub, codec)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs something beside, until the session ends."""
         task = asyncio.create_task(work)
         self._tasks.append(task)
         task.add_done_callback(self._ended)
+        return task
 
     def wake(self) -> None:
         """Something that reading may have waited for has changed."""
@@ -192,7 +193,7 @@ class Session:
         return verdict
 
     def offer_loaded(self, state: TimerState) -> Verdict:
-        """A timer's state that was read for this session; returns what was done with it."""
+        """A timer's state that was read for this session; returns what was done with it. LOAD: it must be read again."""
         try:
             verdict = self.knowledge.offer_loaded(state)
         except TooMuchStaged:

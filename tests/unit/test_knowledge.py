@@ -96,6 +96,14 @@ def test_a_new_state_with_an_audience_of_before_a_change_that_is_known_is_loaded
     assert knowledge.offer(state(6, 2)) is Verdict.SKIP
 
 
+def test_what_was_read_before_a_state_that_was_committed_for_the_audience_of_before_is_read_again() -> None:
+    knowledge = ready(OWNER, view(7, 5))
+    # Bob's removal (audience 6) was announced and is being looked up when state 8 comes, committed for the audience with him.
+    assert knowledge.offer(state(8, 5)) is Verdict.SEND
+    assert knowledge.offer_loaded(state(7, 6, members=[])) is Verdict.LOAD
+    assert knowledge.offer_loaded(state(8, 6, members=[])) is Verdict.SEND
+
+
 def test_a_new_timer_of_the_user_is_sent_and_one_of_somebody_else_is_loaded_first() -> None:
     assert ready(OWNER).offer(state(1, 1)) is Verdict.SEND
     assert ready(MEMBER).offer(state(1, 1)) is Verdict.LOAD
@@ -106,7 +114,7 @@ def test_a_timer_that_was_loaded_for_a_new_member_is_shown_as_a_share() -> None:
     assert knowledge.offer_loaded(state(1, 1)) is Verdict.SEND_AS_SHARE
     assert knowledge.offer_loaded(state(1, 1)) is Verdict.SKIP
     assert knowledge.offer_loaded(state(2, 1)) is Verdict.SEND
-    assert knowledge.offer_loaded(state(1, 2)) is Verdict.SKIP
+    assert knowledge.offer_loaded(state(1, 1)) is Verdict.SKIP
 
 
 def test_a_timer_that_the_user_may_not_see_is_never_sent() -> None:
@@ -215,6 +223,21 @@ def test_a_timer_that_was_taken_away_before_the_first_snapshot_is_not_in_it() ->
     assert [each.timer.timer_id for each in views] == ["eggs"]
     assert staged == []
     assert not knowledge.audience_is_known("tea", 1)
+
+
+@pytest.mark.parametrize("removal_comes_first", [True, False])
+def test_neither_a_state_nor_an_audience_is_lost_before_the_first_snapshot(*, removal_comes_first: bool) -> None:
+    knowledge = Knowledge(OWNER)
+    read_for_the_removal, committed_before_it = state(7, 6, members=[]), state(8, 5)
+    if removal_comes_first:
+        knowledge.offer_loaded(read_for_the_removal)
+    knowledge.offer(committed_before_it)
+    if not removal_comes_first:
+        knowledge.offer_loaded(read_for_the_removal)
+    _, _, staged = knowledge.snapshot(snapshot_of(view(7, 5)), [])
+    assert [knowledge.offer(each) for each in staged] == [Verdict.SEND, Verdict.LOAD]
+    assert knowledge.audience_is_known("tea", 6)
+    assert knowledge.offer_loaded(state(8, 6, members=[])) is Verdict.SEND
 
 
 def test_more_than_any_user_may_see_is_not_kept() -> None:
@@ -328,6 +351,46 @@ def test_an_answer_that_is_older_than_what_came_since_changes_nothing() -> None:
     knowledge.offer(state(5, 1))
     assert not knowledge.wrote(state(4, 1), 4, 1, waiting=False)
     assert knowledge.offer(state(5, 1)) is Verdict.SKIP
+
+
+def test_an_answer_that_comes_after_a_stop_does_not_bring_the_timer_back() -> None:
+    knowledge = ready(OWNER, view(8, 1))
+    assert knowledge.offer(state(10, 1, stopped=True)) is Verdict.SEND
+    assert not knowledge.wrote(state(9, 1), 9, 8, waiting=False)
+    assert knowledge.version_of("tea") == 0
+    assert knowledge.offer(state(9, 1)) is Verdict.SKIP
+
+
+def test_who_changed_the_audience_knows_it_from_the_answer_and_is_not_sent_its_next_change() -> None:
+    knowledge = ready(OWNER, view(1, 1, members=[]))
+    knowledge.told_audience("tea", 2)
+    assert not knowledge.wrote(state(2, 2), 2, 1, waiting=False)
+    assert knowledge.offer(state(2, 2)) is Verdict.SKIP
+
+
+def test_an_audience_of_before_changes_nothing_when_it_is_told_late() -> None:
+    knowledge = ready(OWNER, view(1, 3))
+    knowledge.told_audience("tea", 2)
+    knowledge.told_audience("eggs", 2)
+    assert knowledge.audience_is_known("tea", 3)
+    assert not knowledge.audience_is_known("eggs", 1)
+
+
+def test_what_the_client_makes_anew_while_a_snapshot_is_read_is_not_gone() -> None:
+    knowledge = ready(OWNER)
+    knowledge.stage()
+    assert not knowledge.wrote(state(3, 1), 3, 0, waiting=False)
+    fresh = knowledge.snapshot(timer_pb2.UserSnapshot(gone_timer_ids=["tea", "eggs"]), ["tea", "eggs"])
+    assert fresh.gone == ["eggs"]
+    assert knowledge.version_of("tea") == 3
+
+
+def test_what_is_made_anew_and_taken_away_while_a_snapshot_is_read_is_gone() -> None:
+    knowledge = ready(MEMBER, view(1, 1))
+    knowledge.stage()
+    knowledge.wrote(state(3, 1), 3, 1, waiting=False)
+    assert knowledge.revoke("tea", 2)
+    assert knowledge.snapshot(timer_pb2.UserSnapshot(gone_timer_ids=["tea"]), ["tea"]).gone == ["tea"]
 
 
 def test_a_change_of_the_audience_is_not_lost_when_the_clients_own_command_learns_of_it_first() -> None:
@@ -524,6 +587,10 @@ class World:
         if not self.answers:
             return
         answer = self.answers.pop(0)
+        if (
+            self.content is None and answer.version > self.version
+        ):  # a client shows what it asked for, on top of what was there
+            self.content = answer.view.timer.name.rsplit(" ", 1)[0]
         must_see = self.knowledge.wrote(
             TimerState(answer.view, "", 0), answer.version, answer.base_version, waiting=False
         )
@@ -645,7 +712,7 @@ def test_a_member_never_sees_what_was_taken_away_and_always_sees_what_it_has(his
 
 
 @settings(max_examples=600)
-@given(histories("update", "own update", "own update", "answer", "answer"))
+@given(histories("update", "stop", "own update", "own update", "answer", "answer"))
 def test_whatever_order_answers_and_deliveries_come_in_a_client_that_writes_misses_no_change(
     history: list[tuple[str, int]],
 ) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from edge import errors, metrics
 from edge.auth import Unauthorized
@@ -42,7 +42,7 @@ class Conversation:
     """The requests of one connection, answered in their order."""
 
     __slots__ = (
-        "_codec", "_followed", "_hub", "_last_writes", "_places_with_timers", "_rate", "_received_at", "_replies",
+        "_codec", "_followed", "_hub", "_last_of", "_last_timers", "_rate", "_received_at", "_replies",
         "_sequence", "_session", "_size", "_syncing",
     )  # fmt: skip
 
@@ -53,10 +53,12 @@ class Conversation:
         settings = hub.settings
         self._rate = RateLimit(settings.messages_per_second, settings.message_burst, time.monotonic())
         self._replies = Replies(self._emit)
-        self._places_with_timers: list[int] = []
+        self._last_timers = 0
+        """The place of the last answer with timers; those before it are written before it."""
         self._syncing = False
         self._sequence = 0
-        self._last_writes: dict[str, asyncio.Future[timer_pb2.WriteResult]] = {}
+        self._last_of: dict[str, asyncio.Future[Any]] = {}
+        """Of each timer, what was asked for it last, while that is under way: a command, or a task that goes through in its turn."""
         self._followed = hub.tracing.follows(session.user_id, session.device_id)
         self._received_at = 0.0
         self._size = 0
@@ -74,9 +76,7 @@ class Conversation:
 
     def snapshot_waits(self) -> bool:
         """Whether an answer with timers has not been written yet."""
-        outlet = self._session.outlet
-        self._places_with_timers = [place for place in self._places_with_timers if outlet.waits(place)]
-        return bool(self._places_with_timers) or self._replies.any_has_timers()
+        return self._session.outlet.waits(self._last_timers) or self._replies.any_has_timers()
 
     def receive(self, data: bytes, now: float) -> None:
         """One message of the client. `now` by the monotonic clock."""
@@ -149,22 +149,56 @@ class Conversation:
             self._answer(self._replies.expect(request.message_id, request.kind, self._received_at), pong)
         elif isinstance(request, Share):
             reply = self._begin(request, request.timer_id)
-            self._answer_with(reply, lambda: self._share(request, reply))
+            self._in_turn(
+                request.timer_id, lambda: self._answered(reply, self._share(request, reply), request.timer_id)
+            )
         elif isinstance(request, Sync):
             if self._syncing or self.snapshot_waits():
                 # A snapshot may be large: one at a time.
                 self.refuse(ClientError(429, "One sync at a time", retry_after_ms=1_000), request)
                 return
             self._syncing = True
-            self._answer_with(self._begin(request), lambda: self._sync(request), has_timers=True)
+            reply = self._begin(request)
+            self._answer_with(reply, self._sync(request, reply), has_timers=True)
         elif isinstance(request, Authenticate):
-            self._answer_with(self._begin(request), lambda: self._authenticate(request))
+            self._answer_with(self._begin(request), self._authenticate(request))
 
     # --- what takes a call ----------------------------------------------------------------------------------------------
 
     def _write(self, request: Write) -> None:
+        timer_id = request.item.timer_id
+        reply = self._begin(request, timer_id)
+        if isinstance(self._last_of.get(timer_id), asyncio.Task):
+            # Who takes somebody away and goes on at once does not mean to show that.
+            self._in_turn(timer_id, lambda: self._written_in_turn(request, reply))
+        else:
+            future = self._submit(request, reply)
+            if future is not None:
+                self._last_of[timer_id] = future
+
+    def _in_turn(self, timer_id: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Does something when all that was asked for the timer before is done; what is asked from here on waits for it."""
+        before = self._last_of.get(timer_id)
+
+        async def turn() -> None:
+            try:
+                if before is not None:  # perhaps the one that makes the timer
+                    await asyncio.wait([before])
+                await work()
+            finally:
+                if self._last_of.get(timer_id) is task:
+                    del self._last_of[timer_id]
+
+        task = self._last_of[timer_id] = self._session.spawn(turn())
+
+    async def _written_in_turn(self, request: Write, reply: Reply) -> None:
+        future = self._submit(request, reply)
+        if future is not None:
+            await asyncio.wait([future])
+
+    def _submit(self, request: Write, reply: Reply) -> asyncio.Future[timer_pb2.WriteResult] | None:
+        """Has a command carried out; None when it was refused at once, and answered."""
         item = request.item
-        reply = self._begin(request, item.timer_id)
         try:
             place = self._hub.backend.admit_write(item.timer_id)  # first: under overload, refusing must be cheap
             item.operation_id = self._operation_id(request.message_id, item)  # of the item as the client sent it
@@ -173,14 +207,14 @@ class Conversation:
             future = self._hub.backend.write(item, place)
         except Exception as error:
             self._fail(reply, error, item.timer_id)
-            return
-        self._last_writes[item.timer_id] = future
+            return None
         future.add_done_callback(lambda done: self._written(done, reply, request))
+        return future
 
     def _written(self, future: asyncio.Future[timer_pb2.WriteResult], reply: Reply, request: Write) -> None:
         timer_id = request.item.timer_id
-        if self._last_writes.get(timer_id) is future:
-            del self._last_writes[timer_id]
+        if self._last_of.get(timer_id) is future:
+            del self._last_of[timer_id]
         error = TimeoutError() if future.cancelled() else future.exception()
         if error is None:
             try:
@@ -194,7 +228,8 @@ class Conversation:
         """Answers a command whose result is there."""
         timer_id, message_id = request.item.timer_id, request.message_id
         if result.HasField("error"):
-            current = result.current if result.HasField("current") else None
+            is_shown = result.HasField("current") and not self._session.knowledge.is_revoked(timer_id)
+            current = result.current if is_shown else None
             self._fail(reply, errors.from_item(result.error), timer_id, current)
             return
         outcome, session = result.outcome, self._session
@@ -215,9 +250,6 @@ class Conversation:
             session.send_state(state, frame)
 
     async def _share(self, request: Share, reply: Reply) -> bytes:
-        before = self._last_writes.get(request.timer_id)
-        if before is not None:  # perhaps the one that makes the timer
-            await asyncio.wait([before])
         item = sharing_pb2.ChangeItem(timer_id=request.timer_id)
         if request.add:
             item.add_user_id = request.user_id
@@ -234,17 +266,26 @@ class Conversation:
         result = await self._hub.backend.change(item)
         if result.HasField("error"):
             raise errors.from_item(result.error)
-        if not request.add and request.user_id == self._session.user_id:
-            # Who leaves is not told of it by an event, being where it came from.
-            self._session.forget(request.timer_id, result.audience.version)
+        audience, user_id = result.audience, self._session.user_id
         if reply.span.recorded:
-            reply.span.set({semconv.SHARE_VERSION: result.audience.version})
-        view = current.view if current.HasField("view") else event_pb2.TimerView()
+            reply.span.set({semconv.SHARE_VERSION: audience.version})
+        if user_id == audience.owner_id or user_id in audience.member_ids:
+            self._session.knowledge.told_audience(request.timer_id, audience.version)
+            view = current.view if current.HasField("view") else event_pb2.TimerView()
+            view.audience.CopyFrom(audience)
+        else:
+            # Who leaves is not told of it by an event, being where it came from. Nor of what the others do from then on: it may
+            # ask again.
+            self._session.forget(request.timer_id, audience.version)
+            view = event_pb2.TimerView(audience=event_pb2.Audience(version=audience.version))
         view.timer.timer_id = request.timer_id
-        view.audience.CopyFrom(result.audience)
         return self._codec.shared(view, request.message_id)
 
-    async def _sync(self, request: Sync) -> bytes:
+    async def _sync(self, request: Sync, reply: Reply) -> bytes:
+        while not self._replies.is_next(
+            reply
+        ):  # what is delivered while it waited for its turn would be overtaken by it
+            await asyncio.sleep(_LINGER)
         item = timer_pb2.SnapshotItem(user_id=self._session.user_id)
         for timer_id, version in request.versions.items():
             item.known[timer_id].version = version
@@ -312,23 +353,24 @@ class Conversation:
         metrics.MESSAGES.labels(reply.kind, outcome).observe(time.monotonic() - reply.received_at)
         self._replies.answer(reply, text_frame(message), has_timers=has_timers)
 
-    def _answer_with(self, reply: Reply, work: Callable[[], Awaitable[bytes]], *, has_timers: bool = False) -> None:
+    def _answer_with(self, reply: Reply, work: Coroutine[Any, Any, bytes], *, has_timers: bool = False) -> None:
         """Answers a request with what a coroutine returns or raises."""
+        self._session.spawn(self._answered(reply, work, has_timers=has_timers))
 
-        async def answer() -> None:
-            try:
-                message = await work()
-            except Exception as error:
-                self._fail(reply, error)
-            else:
-                self._answer(reply, message, has_timers=has_timers)
-
-        self._session.spawn(answer())
+    async def _answered(
+        self, reply: Reply, work: Awaitable[bytes], timer_id: str = "", *, has_timers: bool = False
+    ) -> None:
+        try:
+            message = await work
+        except Exception as error:
+            self._fail(reply, error, timer_id)
+        else:
+            self._answer(reply, message, has_timers=has_timers)
 
     def _emit(self, reply: Reply, frame: bytes) -> None:
         place = self._session.outlet.send(frame)
         if reply.has_timers:
-            self._places_with_timers.append(place)
+            self._last_timers = place
         self._session.wake()
 
     def _fail(

@@ -50,6 +50,10 @@ class Replies:
         while self._waiting and (first := self._waiting[0].frame) is not None:
             self._emit(self._waiting.pop(0), first)
 
+    def is_next(self, reply: Reply) -> bool:
+        """Whether an answer to this request would be emitted at once."""
+        return bool(self._waiting) and self._waiting[0] is reply
+
     def any_has_timers(self) -> bool:
         """Whether a snapshot waits behind an answer that is not there yet."""
         return any(reply.has_timers for reply in self._waiting)

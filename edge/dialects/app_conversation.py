@@ -119,8 +119,8 @@ class AppConversation(Conversation):
         timer_id = request.item.timer_id
         result = None if future.cancelled() or future.exception() is not None else future.result()
         if result is not None and request.item.HasField("stop") and _is_gone(result):
-            if self._last_writes.get(timer_id) is future:
-                del self._last_writes[timer_id]
+            if self._last_of.get(timer_id) is future:
+                del self._last_of[timer_id]
             self._stopped(result, request)
             self._answer(reply, self._codec.processed(timer_id, result.outcome.version, None))
         else:

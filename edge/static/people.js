@@ -68,13 +68,15 @@ export class People {
   }
 
   #updateButton(timer, users, me) {
-    const { avatars, peopleText, peopleButton } = this.#parts;
+    const { avatars, peopleText, owner, peopleButton } = this.#parts;
     avatars.replaceChildren(...users.slice(0, AVATARS_SHOWN).map(avatar));
     if (users.length > AVATARS_SHOWN) avatars.append(moreBadge(users.length - AVATARS_SHOWN));
-    const mine = timer.userId === me ? (users.length > 1 ? 'Shared' : 'Share') : null;
-    peopleText.textContent = mine ?? `by ${timer.userId}`;
+    const isMine = timer.userId === me;
+    peopleText.textContent = isMine ? (users.length > 1 ? 'Shared' : 'Share') : 'by';
+    owner.textContent = isMine ? '' : timer.userId;
     peopleButton.title = users.join(', ');
-    peopleButton.ariaLabel = `${peopleText.textContent}. Who sees it: ${users.join(', ')}`;
+    const text = isMine ? peopleText.textContent : `by ${timer.userId}`;
+    peopleButton.ariaLabel = `${text}. Who sees it: ${users.join(', ')}`;
   }
 
   #person(user, timer, me) {
@@ -82,6 +84,7 @@ export class People {
     const isOwner = user === timer.userId;
     parts.avatar.replaceWith(avatar(user));
     parts.name.textContent = user;
+    parts.name.title = parts.name.textContent; // the end of a long one is cut off
     parts.note.textContent = [isOwner && 'owner', user === me && 'you'].filter(Boolean).join(', ');
     parts.remove.hidden = isOwner || (user !== me && timer.userId !== me);
     parts.remove.textContent = user === me ? 'Leave' : 'Remove';

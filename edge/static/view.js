@@ -38,6 +38,7 @@ export class View {
   showUser(user) {
     part('me-avatar').replaceChildren(avatar(user));
     setText(part('me-name'), user);
+    part('me-name').title = part('me-name').textContent; // the end of a long one is cut off
   }
 
   /** timers: in the order of the screen. */

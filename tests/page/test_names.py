@@ -1,16 +1,18 @@
-"""The page with names as people may give them: long, without a space, or from right to left."""
+"""The page with names as people may give them: long, without a space, from right to left, or made to deceive."""
 
+import base64
 import json
 
 import pytest
 from playwright.async_api import expect
 
 from tests.page.conftest import People
-from tests.page.screens import DESKTOP, PHONE, Screen
+from tests.page.screens import DESKTOP, PHONE, Bubble, Screen
 
 pytestmark = pytest.mark.xdist_group("browser")
 
 NARROW = {"width": 320, "height": 700}
+FLIP = "\u202e"
 UUID = "3f0a4c1e-9b1d-4c47-a1a5-0d4f3e9a7c55"
 LONGEST = "W" * 128
 SPACED = "Maria Magdalena Theodora von und zu Hohenlohe-Waldenburg-Schillingsfürst, called Mia"
@@ -89,3 +91,55 @@ async def test_what_is_cut_off_can_be_read_in_whole(person: People) -> None:
     tea = await alice.create("Tea", 5)
     await tea.share(LONGEST)
     await expect(tea.members.filter(has_text=LONGEST)).to_have_attribute("title", LONGEST)
+
+
+async def test_a_refused_name_neither_turns_the_sentence_around_nor_is_explained_by_a_fields_name(
+    person: People,
+) -> None:
+    alice = await person("alice")
+    tea = await alice.create("Tea", 5)
+    await tea.open_people()
+    await tea.root.get_by_label("User to share with").fill(f"bad{FLIP}name")
+    await tea.press("Share")
+    await expect(alice.page.locator(".toast.error")).to_have_text(
+        "Could not share “Tea” with bad\ufffdname: the name of the user must not contain control or direction-changing characters."
+    )
+
+
+async def test_a_timer_that_the_server_refuses_is_shown_without_what_turns_text(person: People) -> None:
+    alice = await person("alice")
+    await alice.context.set_offline(True)
+    await alice.is_("waiting")
+    await alice.page.get_by_label("Name", exact=True).fill(f"bad{FLIP}name")
+    await alice.page.keyboard.press("Enter")
+    bubble = Bubble(alice.page.locator(".card"))
+    await expect(bubble.root.locator(".name")).to_have_text("bad\ufffdname")
+    assert FLIP not in await alice.page.title()
+    assert FLIP not in await alice.page.locator("#app").inner_html()
+    await alice.context.set_offline(False)
+    await expect(alice.toast("Could not create “bad\ufffdname”: the name of the timer must not")).to_be_visible()
+
+
+async def test_a_sentence_keeps_its_order_around_a_name_from_right_to_left(person: People) -> None:
+    alice, dana = await person("alice", viewport=DESKTOP), await person("דנה")
+    tea = await alice.create("תה", 5)
+    await tea.share(dana.user)
+    await expect(dana.toast(f"{alice.user} shares “\u2068תה\u2069” with you.")).to_be_visible()
+    await expect(alice.page).to_have_title("4:59 \u2068תה\u2069 · Bubble Timer")
+    await dana.bubble("תה").press("Pause")
+    await expect(alice.toast(f"“\u2068תה\u2069” was paused by \u2068{dana.user}\u2069.")).to_be_visible()
+
+
+async def test_an_invitation_turns_no_question_around(open_screen: People) -> None:
+    claims = base64.urlsafe_b64encode(json.dumps({"owner": f"bob{FLIP}"}).encode()).decode().rstrip("=")
+    alice = await open_screen("alice")
+    await alice.sign_in(and_join=f"{alice.base}/#join=e30.{claims}.e30")
+    await expect(alice.page.get_by_role("dialog")).to_contain_text("bob\ufffd shares a timer with you.")
+
+
+async def test_a_refused_name_is_explained_at_the_sign_in(open_screen: People) -> None:
+    alice = await open_screen("alice")
+    await alice.page.goto(alice.base)
+    await alice.page.get_by_label("Your name").fill("W" * 129)
+    await alice.page.keyboard.press("Enter")
+    await expect(alice.page.get_by_role("alert")).to_have_text("The name must have at most 128 characters")

@@ -8,11 +8,12 @@ import { untilNextTick } from './countdown.js';
 import { setText } from './dom.js';
 import { JoinDialog, makeLink, passOn } from './invitations.js';
 import { Login } from './login.js';
-import { describeError, describeUpdate, titleOf } from './news.js';
+import { describeError, describeUpdate, nameOf, titleOf } from './news.js';
 import { Outbox } from './outbox.js';
 import { project } from './projection.js';
 import { fetchConfig, fetchDevToken } from './server.js';
 import { clearSession, deviceId, loadSession, saveSession, takeHash } from './session.js';
+import { isolated } from './text.js';
 import { parseInstant } from './time.js';
 import { Timers } from './timers.js';
 import { clearToasts, toast } from './toasts.js';
@@ -120,7 +121,7 @@ function onClock() {
 function take(frame) {
   if (frame.type === 'timer' && frame.action === 'stop') {
     const stopped = timers.stop(frame.timerId, frame.version);
-    return stopped && frame.stoppedBy !== me ? `${titleOf(stopped)} was stopped by ${frame.stoppedBy}.` : null;
+    return stopped && frame.stoppedBy !== me ? `${titleOf(stopped)} was stopped by ${isolated(frame.stoppedBy)}.` : null;
   }
   if (frame.type === 'share' && frame.action === 'remove') {
     const removed = timers.forget(frame.timerId);
@@ -128,7 +129,7 @@ function take(frame) {
   }
   const change = timers.merge(frame.timer);
   if (frame.type !== 'share') return describeUpdate(change, clock.now(), frame.changedBy, me);
-  return change.before ? null : `${frame.sharedBy} shares ${titleOf(frame.timer)} with you.`;
+  return change.before ? null : `${isolated(frame.sharedBy)} shares ${titleOf(frame.timer)} with you.`;
 }
 
 /** In development mode, sessions go on: a new token is fetched before the old one expires. */
@@ -160,7 +161,7 @@ function isOnline() {
 }
 
 function create({ name, ms, run }) {
-  attempt(`create “${name}”`, () => commands.create({ name, ms, run, userId: me }));
+  attempt(`create ${titleOf({ name })}`, () => commands.create({ name, ms, run, userId: me }));
 }
 
 function intent(timer, action, by) {
@@ -177,7 +178,7 @@ function share(timer, user) {
 
 function unshare(timer, user) {
   if (user === me) attempt(`leave ${titleOf(timer)}`, () => commands.leave(timer, me));
-  else attempt(`remove ${user}`, () => commands.unshare(timer, user));
+  else attempt(`remove ${isolated(user)}`, () => commands.unshare(timer, user));
 }
 
 function attempt(what, command) {
@@ -200,7 +201,7 @@ function refused(what, error) {
 async function invite(timer) {
   try {
     const link = await makeLink(session.token, timer.id);
-    const isPassedOn = await passOn(link, timer.name);
+    const isPassedOn = await passOn(link, nameOf(timer));
     toast(`${isPassedOn ? 'The link is copied.' : 'Copy the link.'} For a day, whoever opens it can join; `
       + 'removing somebody ends it.');
     return link;

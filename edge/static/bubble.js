@@ -2,6 +2,7 @@
 
 import { fractionLeft, sinceFinished, stateOf, timeLeft } from './countdown.js';
 import { clone, hueOf, setText } from './dom.js';
+import { nameOf } from './news.js';
 import { People } from './people.js';
 import { formatClock, formatSpan } from './time.js';
 
@@ -42,7 +43,7 @@ export class Bubble {
 
   update(timer, me) {
     this.#timer = timer;
-    const name = timer.name || 'Unnamed';
+    const name = nameOf(timer);
     setText(this.#parts.name, name);
     this.#parts.name.title = name;
     this.root.ariaLabel = name;

@@ -10,6 +10,7 @@
 import { runState, withIntent } from './intents.js';
 import { titleOf } from './news.js';
 import { withRunState } from './projection.js';
+import { isolated } from './text.js';
 import { formatDuration, formatInstant, formatSpan } from './time.js';
 
 export class Commands {
@@ -59,11 +60,11 @@ export class Commands {
   }
 
   share(timer, user) {
-    this.#changeMembers(timer, 'add', user, `share ${titleOf(timer)} with ${user}`, { add: user });
+    this.#changeMembers(timer, 'add', user, `share ${titleOf(timer)} with ${isolated(user)}`, { add: user });
   }
 
   unshare(timer, user) {
-    this.#changeMembers(timer, 'remove', user, `remove ${user} from ${titleOf(timer)}`, { remove: user });
+    this.#changeMembers(timer, 'remove', user, `remove ${isolated(user)} from ${titleOf(timer)}`, { remove: user });
   }
 
   leave(timer, user) {

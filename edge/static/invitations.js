@@ -2,6 +2,7 @@
 
 import { dropInvitation, keptInvitation } from './session.js';
 import { acceptInvitation, makeInvitation } from './server.js';
+import { isolated } from './text.js';
 
 /** A link that makes whoever opens it a member of a timer, for a day. */
 export async function makeLink(token, timerId) {
@@ -13,7 +14,7 @@ export async function makeLink(token, timerId) {
 export async function passOn(link, title) {
   const isPhone = matchMedia('(pointer: coarse)').matches;
   try {
-    if (isPhone && navigator.share) await navigator.share({ title: `${title} · Bubble Timer`, url: link });
+    if (isPhone && navigator.share) await navigator.share({ title: `${isolated(title)} · Bubble Timer`, url: link });
     else await navigator.clipboard.writeText(link);
     return true;
   } catch {
@@ -50,8 +51,8 @@ export class JoinDialog {
     const invitation = keptInvitation();
     if (!invitation || this.#dialog.open) return;
     this.#accept = () => acceptInvitation(token(), invitation);
-    document.getElementById('join-text').textContent = `${inviter(invitation) ?? 'Somebody'} shares a timer with you. `
-      + `If you join as ${me}, everybody who sees it sees your name.`;
+    document.getElementById('join-text').textContent = `${isolated(inviter(invitation) ?? 'Somebody')} shares a timer with you. `
+      + `If you join as ${isolated(me)}, everybody who sees it sees your name.`;
     this.#dialog.showModal();
   }
 

@@ -1,11 +1,22 @@
 /** Sentences for what others did and for what went wrong. Pure. */
 
 import { stateOf, timeLeft } from './countdown.js';
+import { isolated, printable } from './text.js';
 import { formatSpan, parseDuration } from './time.js';
+
+/** A timer's name in a place of its own. */
+export function nameOf(timer) {
+  return printable(timer?.name || 'Unnamed');
+}
 
 /** A timer's name in a sentence. */
 export function titleOf(timer) {
-  return `“${timer?.name || 'Unnamed'}”`;
+  return `“${isolated(nameOf(timer))}”`;
+}
+
+/** Users in a sentence. */
+export function listOf(users) {
+  return users.map(isolated).join(', ');
 }
 
 /**
@@ -18,11 +29,11 @@ export function describeUpdate({ before, after }, now, by = '', me = null) {
   if (!before) return by === me ? null : `${title} is new.`;
   const joined = after.sharedWith.filter((user) => !before.sharedWith.includes(user));
   const left = before.sharedWith.filter((user) => !after.sharedWith.includes(user));
-  if (joined.length) return `${title} is now shared with ${joined.join(', ')}.`;
-  if (left.length) return `${left.join(', ')} no longer sees ${title}.`;
+  if (joined.length) return `${title} is now shared with ${listOf(joined)}.`;
+  if (left.length) return `${listOf(left)} no longer sees ${title}.`;
   if (after.version === before.version || by === me) return null;
   if (after.name !== before.name) return `${titleOf(before)} is now called ${title}.`;
-  return describeState(before, after, now, by && ` by ${by}`);
+  return describeState(before, after, now, by && ` by ${isolated(by)}`);
 }
 
 function describeState(before, after, now, by) {
@@ -48,9 +59,24 @@ const ERRORS = {
   503: 'the server is overloaded; try again in a moment',
 };
 
+/** What we call what the server's sentences call by its field's name. */
+const FIELDS = {
+  by: 'the time',
+  name: 'the name of the timer',
+  sharedWithUser: 'the name of the user',
+  totalDuration: 'the time',
+  user: 'the name',
+};
+
+/** Why the server refused something, by its own account, without names of fields: `sharedWithUser must not be empty`. */
+export function explain(message) {
+  const words = message.replace(/^[a-z]\w*(?= must )/, (field) => FIELDS[field] ?? 'what was sent');
+  return printable(words.charAt(0).toUpperCase() + words.slice(1));
+}
+
 /** what: `pause “Tea”`. error: a RequestError. */
 export function describeError(what, error) {
-  const why = ERRORS[error.code] ?? lowerFirst(error.message.replace(/\.$/, ''));
+  const why = ERRORS[error.code] ?? lowerFirst(explain(error.message).replace(/\.$/, ''));
   return `Could not ${what}: ${why}.`;
 }
 

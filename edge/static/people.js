@@ -1,6 +1,8 @@
 /** Who sees a timer: avatars, and the panel where people are added and removed. */
 
 import { clone, hueOf } from './dom.js';
+import { listOf } from './news.js';
+import { isolated, printable } from './text.js';
 
 const AVATARS_SHOWN = 3;
 
@@ -9,7 +11,7 @@ export function avatar(user) {
   const element = document.createElement('span');
   element.className = 'avatar';
   element.textContent = initials(user);
-  element.title = user;
+  element.title = isolated(user);
   element.ariaHidden = 'true';
   element.style.setProperty('--hue', hueOf(user));
   return element;
@@ -68,24 +70,27 @@ export class People {
   }
 
   #updateButton(timer, users, me) {
-    const { avatars, peopleText, peopleButton } = this.#parts;
+    const { avatars, peopleText, owner, peopleButton } = this.#parts;
     avatars.replaceChildren(...users.slice(0, AVATARS_SHOWN).map(avatar));
     if (users.length > AVATARS_SHOWN) avatars.append(moreBadge(users.length - AVATARS_SHOWN));
-    const mine = timer.userId === me ? (users.length > 1 ? 'Shared' : 'Share') : null;
-    peopleText.textContent = mine ?? `by ${timer.userId}`;
-    peopleButton.title = users.join(', ');
-    peopleButton.ariaLabel = `${peopleText.textContent}. Who sees it: ${users.join(', ')}`;
+    const isMine = timer.userId === me;
+    peopleText.textContent = isMine ? (users.length > 1 ? 'Shared' : 'Share') : 'by';
+    owner.textContent = isMine ? '' : printable(timer.userId);
+    peopleButton.title = listOf(users);
+    const text = isMine ? peopleText.textContent : `by ${isolated(timer.userId)}`;
+    peopleButton.ariaLabel = `${text}. Who sees it: ${listOf(users)}`;
   }
 
   #person(user, timer, me) {
     const { root, parts } = clone('person-template');
     const isOwner = user === timer.userId;
     parts.avatar.replaceWith(avatar(user));
-    parts.name.textContent = user;
+    parts.name.textContent = printable(user);
+    parts.name.title = parts.name.textContent; // the end of a long one is cut off
     parts.note.textContent = [isOwner && 'owner', user === me && 'you'].filter(Boolean).join(', ');
     parts.remove.hidden = isOwner || (user !== me && timer.userId !== me);
     parts.remove.textContent = user === me ? 'Leave' : 'Remove';
-    parts.remove.ariaLabel = user === me ? 'Leave this timer' : `Remove ${user}`;
+    parts.remove.ariaLabel = user === me ? 'Leave this timer' : `Remove ${isolated(user)}`;
     parts.remove.addEventListener('click', () => this.onRemove(user));
     return root;
   }

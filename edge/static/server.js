@@ -1,5 +1,7 @@
 /** The server's plain HTTP requests. They reject with an Error whose message is fit to be shown. */
 
+import { explain } from './news.js';
+
 /** {dev, invitations}: whether any name gets a token, as in development mode, and whether timers can be shared by link. */
 export function fetchConfig() {
   return fetchJson('/config');
@@ -32,6 +34,6 @@ async function fetchJson(path, options) {
     throw new Error('The server can’t be reached.');
   });
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.error ?? `The server answered with ${response.status}.`);
+  if (!response.ok) throw new Error(body.error ? explain(body.error) : `The server answered with ${response.status}.`);
   return body;
 }

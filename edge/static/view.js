@@ -4,6 +4,7 @@ import { Bubble } from './bubble.js';
 import { stateOf, timeLeft } from './countdown.js';
 import { setText } from './dom.js';
 import { avatar } from './people.js';
+import { isolated, printable } from './text.js';
 import { formatClock, formatSpan } from './time.js';
 
 const part = (id) => document.getElementById(id);
@@ -37,7 +38,8 @@ export class View {
 
   showUser(user) {
     part('me-avatar').replaceChildren(avatar(user));
-    setText(part('me-name'), user);
+    setText(part('me-name'), printable(user));
+    part('me-name').title = part('me-name').textContent; // the end of a long one is cut off
   }
 
   /** timers: in the order of the screen. */
@@ -57,7 +59,7 @@ export class View {
     for (const timer of this.#timers) if (this.#bubbles.get(timer.id).tick(now)) this.#actions.ranOut(timer);
     const running = this.#timers.filter((timer) => stateOf(timer, now) === 'running');
     const next = running.sort((a, b) => timeLeft(a, now) - timeLeft(b, now))[0];
-    const title = next ? `${formatClock(timeLeft(next, now))} ${next.name ?? ''} · Bubble Timer` : 'Bubble Timer';
+    const title = next ? `${formatClock(timeLeft(next, now))} ${isolated(next.name ?? '')} · Bubble Timer` : 'Bubble Timer';
     if (document.title !== title) document.title = title;
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { describeError, describeUpdate } from '../../edge/static/news.js';
+import { describeError, describeUpdate, explain, titleOf } from '../../edge/static/news.js';
 import { RequestError } from '../../edge/static/requests.js';
 
 const NOW = Date.UTC(2026, 10, 24, 8, 0, 0);
@@ -45,4 +45,22 @@ test('errors say what failed and why', () => {
     'Could not pause “Tea”: it has been stopped meanwhile.');
   assert.equal(describeError('share “Tea”', new RequestError(400, 'Unknown user name.')),
     'Could not share “Tea”: unknown user name.');
+});
+
+test('an error tells people what was wrong, without the name of a field', () => {
+  const refusal = (message) => describeError('share “Tea”', new RequestError(400, message));
+  assert.equal(refusal('sharedWithUser must have at most 128 bytes'),
+    'Could not share “Tea”: the name of the user must have at most 128 bytes.');
+  assert.equal(refusal('messageId must be a string'), 'Could not share “Tea”: what was sent must be a string.');
+  assert.equal(refusal('The owner can neither be added nor removed'),
+    'Could not share “Tea”: the owner can neither be added nor removed.');
+  assert.equal(explain('user must not be empty'), 'The name must not be empty');
+});
+
+test('no name turns a sentence around', () => {
+  assert.equal(titleOf({ name: 'bad\u202ename' }), '“bad\ufffdname”');
+  assert.equal(titleOf({}), '“Unnamed”');
+  const change = { before: { ...ready, name: 'תה' }, after: { ...ready, name: 'תה', sharedWith: ['bob', 'דנה'], version: 9 } };
+  assert.equal(describeUpdate(change, NOW), '“\u2068תה\u2069” is now shared with \u2068דנה\u2069.');
+  assert.equal(describeUpdate({ before: running, after: { ...paused, version: 9 } }, NOW, 'b\u202eob'), '“Tea” was paused by b\ufffdob.');
 });

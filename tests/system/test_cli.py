@@ -328,7 +328,8 @@ async def test_watch_tells_programs_of_everything_one_object_a_line(
         await phone.done(**share, action="add")
         await lines.expect("shared")
         await phone.done(type="timer", action="stop", timerId=timer["id"])
-        assert (await lines.expect("stopped"))["by"] == unique("bob")
+        stopped = await lines.expect("stopped")
+        assert (stopped["by"], stopped["timer"]["state"]) == (unique("bob"), "stopped")
 
 
 async def test_watch_sees_what_other_terminals_of_the_same_user_do(person: Person) -> None:
@@ -338,7 +339,9 @@ async def test_watch_sees_what_other_terminals_of_the_same_user_do(person: Perso
         running = await lines.expect("timer", wanted=lambda line: line["timer"]["state"] == "running")
         assert running["timer"]["name"] == "Tea"
         await alice.done("stop", "Tea")
-        await lines.expect("stopped")
+        stopped = await lines.expect("stopped")
+        assert stopped["timer"]["state"] == "stopped"
+        assert "leftSeconds" not in stopped["timer"]
 
 
 async def test_watch_outlives_the_edge_and_learns_what_it_missed(own_cluster: OwnCluster, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def token(
     user: Annotated[str, typer.Argument(metavar="USER", help="Who the token is for.")],
     *,
     hours: Annotated[
-        float | None, typer.Option(metavar="HOURS", help="How long it is good; 12 when not given.")
+        float | None, typer.Option(metavar="HOURS", help="How long it is good, a year at most; 12 when not given.")
     ] = None,
     url: Url = None,
     as_json: Json = False,

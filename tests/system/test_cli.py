@@ -222,6 +222,7 @@ NOWHERE, NOT_OURS, NO_SERVICE = "<nowhere>", "<not ours>", "<no service>"
         (("join", "a.b.c", "--token", "rubbish"), ExitCode.TOKEN, "not valid"),
         (("join", "a.b.c", "--url", NOWHERE), ExitCode.UNREACHABLE, "can't be reached"),
         (("join", "a.b.c", "--url", NOT_OURS), ExitCode.UNREACHABLE, "no Bubble Timer"),
+        (("token", "alice", "--hours", "-1"), ExitCode.USAGE, "not for -1"),
         (("connections", "alice", "--address", NO_SERVICE), ExitCode.UNREACHABLE, "inside the system"),
     ],
     ids=lambda value: " ".join(map(str, value)).partition(" ey")[0] if isinstance(value, tuple) else "",

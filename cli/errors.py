@@ -24,7 +24,7 @@ MEANINGS = {
     ExitCode.UNREACHABLE: "the server can't be reached, or does not answer",
     ExitCode.TOKEN: "the token is missing, wrong or has expired",
     ExitCode.NOT_FOUND: "there is no such timer, or the name fits several",
-    ExitCode.NOT_YOURS: "the timer is not yours to change",
+    ExitCode.NOT_YOURS: "the timer is not yours, or only its owner may do that",
     ExitCode.BUSY: "too many requests, or the server is overloaded: later, it may work",
     ExitCode.INTERRUPTED: "Ctrl-C",
 }
@@ -80,11 +80,9 @@ def refusal(code: int, error: str, *, field: str = "", retry_after: float = 0.0,
         case 401:
             return BadToken(sentence, hint="Get a new token, and set it with --token, BUBBLE_TOKEN or the config file.")
         case 403:
-            return Problem(
-                f"That timer is not yours to see or change: {sentence}",
-                hint="Its owner can share it with you; only its owner can share it with others.",
-                code=ExitCode.NOT_YOURS,
-            )
+            # Told to members, of what only the owner may, and to strangers: the server says which.
+            hint = "Who sees a timer is up to its owner: `bubble list` shows who that is." if field == "timerId" else ""
+            return Problem(sentence, hint=hint, code=ExitCode.NOT_YOURS)
         case 404 if field:
             return Problem(
                 sentence,
@@ -97,5 +95,6 @@ def refusal(code: int, error: str, *, field: str = "", retry_after: float = 0.0,
             )
         case 429 | 503:
             return Busy(sentence, retry_after=retry_after)
-    report = f"Whoever runs the system finds it under the trace {trace_id}." if trace_id else ""
-    return Problem(sentence, hint=report)
+        case 500 if trace_id:  # the only one that a log always has (docs/operations.md, "Logs")
+            return Problem(sentence, hint=f"Whoever runs the system finds it in the log under the trace {trace_id}.")
+    return Problem(sentence)

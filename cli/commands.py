@@ -13,7 +13,7 @@ from rich.text import Text
 from cli import human, links, output, rest
 from cli.access import Access
 from cli.client import Client
-from cli.errors import ExitCode, NoSuchTimer, Problem
+from cli.errors import ExitCode, NoName, NoSuchTimer, Problem
 from cli.news import quoted
 from cli.timers import State, Timer
 from runtime.iso8601 import format_duration
@@ -23,6 +23,8 @@ async def start(
     access: Access, what: str, duration: str | None, share: Sequence[str], *, another: bool, as_json: bool
 ) -> None:
     """Starts a timer: a new one, or one there is already."""
+    if not what.strip():
+        raise NoName
     length = duration_of(duration) if duration is not None else None
     async with Client(access) as client:
         known = None if another else _own_or_only(client, what, creates=length is not None)

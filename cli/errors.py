@@ -70,6 +70,15 @@ class NoSuchTimer(Problem):
         super().__init__(f"There is no timer “{what}”.", hint=hint, code=ExitCode.NOT_FOUND)
 
 
+class NoName(Problem):
+    """A timer is to be named, and the name is empty."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The timer's name is empty.", hint="Is it a variable of your shell that is not set?", code=ExitCode.USAGE
+        )
+
+
 def refusal(code: int, error: str, *, field: str = "", retry_after: float = 0.0, trace_id: str = "") -> Problem:
     """What the server's error reply to a command means. `code`, `error` and the rest: docs/protocol.md, "Errors"."""
     sentence = error.rstrip(".") + "."

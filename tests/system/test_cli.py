@@ -215,6 +215,8 @@ NOWHERE, NOT_OURS, NO_SERVICE = "<nowhere>", "<not ours>", "<no service>"
         (("pause", "Nothing"), ExitCode.NOT_FOUND, "There is no timer “Nothing”"),
         (("start", "Nothing"), ExitCode.NOT_FOUND, "bubble start Nothing 5m"),
         (("start", "Tea", "5"), ExitCode.USAGE, "5m, or 5s"),
+        (("start", "", "5m"), ExitCode.USAGE, "The timer's name is empty"),
+        (("stop", ""), ExitCode.USAGE, "The timer's name is empty"),
         (("list", "--url", "ftp://x"), ExitCode.USAGE, "no address"),
         (("invite", "Nothing"), ExitCode.NOT_FOUND, "There is no timer “Nothing”"),
         (("join", "tea"), ExitCode.USAGE, "no link to join"),

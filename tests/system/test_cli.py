@@ -101,6 +101,19 @@ async def test_starting_again_takes_ones_own_timer_of_that_name_unless_it_runs(p
     await alice.done("stop", first["id"], other["id"])
 
 
+async def test_a_timer_that_runs_is_left_alone_and_shared_all_the_same(person: Person, unique: Names) -> None:
+    alice, bob, zoe = person("alice"), unique("bob"), unique("zoe")
+    await alice.done("start", "Tea", "5m", "--share", bob)
+    refused = await alice.run("start", "Tea", "10m", "--share", zoe)
+    assert (refused.code, refused.out) == (ExitCode.FAILED, "")
+    assert refused.err.startswith("Error: “Tea” is running already, and left alone: 4:")
+    assert f" left. Shared with {bob}, {zoe}.\n" in refused.err
+    assert "bubble extend Tea 5m" in refused.err
+    (tea,) = (await alice.done("list", "--json")).data["timers"]
+    assert (tea["totalDuration"], tea["sharedWith"]) == ("PT5M", [bob, zoe])
+    assert "Shared" not in (await alice.run("start", "Tea", "10m")).err
+
+
 async def test_a_member_may_do_what_members_may_and_leaves_by_itself(person: Person, unique: Names) -> None:
     alice, bob = person("alice"), person("bob")
     await alice.done("start", "Tea", "5m", "-s", unique("bob"))

@@ -11,6 +11,7 @@ import typer
 from cli.access import Access
 from cli.completion import complete_timer
 from cli.online import Json, Token, Url, User, finish, online, run_async
+from runtime.version import VERSION
 
 app = typer.Typer(
     help="Bubble Timer: timers that are the same on every device of everybody who shares them.",
@@ -28,6 +29,22 @@ Duration = Annotated[str, typer.Argument(metavar="DURATION", help="Such as 5m, 1
 
 _TIMERS = "Timers"
 _SYSTEM = "The system"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"bubble {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def bubble(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What the help says of all commands is in `app`."""
 
 
 @app.command(rich_help_panel=_TIMERS)

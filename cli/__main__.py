@@ -3,14 +3,18 @@ command does not want to wait for what it does not use.
 """
 
 import io
+import itertools
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from cli.access import Access
 from cli.completion import complete_timer
 from cli.online import Json, Token, Url, User, finish, online, run_async
+from runtime.version import VERSION
 
 app = typer.Typer(
     help="Bubble Timer: timers that are the same on every device of everybody who shares them.",
@@ -28,6 +32,32 @@ Duration = Annotated[str, typer.Argument(metavar="DURATION", help="Such as 5m, 1
 
 _TIMERS = "Timers"
 _SYSTEM = "The system"
+
+
+class _TakesDuration(TyperCommand):
+    """A command with a duration: one below nothing looks like an option, and "No such option: -5" would help nobody."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for argument in itertools.takewhile(lambda each: each != "--", args):
+            if re.match(r"-\d", argument):
+                raise typer.BadParameter(f"A duration must be longer than nothing, and {argument} is not.", ctx=ctx)
+        return super().parse_args(ctx, args)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"bubble {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def bubble(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What the help says of all commands is in `app`."""
 
 
 @app.command(rich_help_panel=_TIMERS)
@@ -48,7 +78,7 @@ async def watch(
     await live.watch(access, output.Terminal(highlight=False), as_json=as_json, bell=bell, seconds=seconds)
 
 
-@app.command(rich_help_panel=_TIMERS)
+@app.command(cls=_TakesDuration, rich_help_panel=_TIMERS)
 @online
 async def start(
     access: Access,
@@ -87,7 +117,7 @@ async def resume(access: Access, timer: Which, *, as_json: bool) -> None:
     await commands.intent(access, timer, "resume", as_json=as_json)
 
 
-@app.command(rich_help_panel=_TIMERS)
+@app.command(cls=_TakesDuration, rich_help_panel=_TIMERS)
 @online
 async def extend(access: Access, timer: Which, by: Duration, *, as_json: bool) -> None:
     """Give a timer more time. When two people do that at once, both count."""
@@ -188,7 +218,7 @@ def token(
     user: Annotated[str, typer.Argument(metavar="USER", help="Who the token is for.")],
     *,
     hours: Annotated[
-        float | None, typer.Option(metavar="HOURS", help="How long it is good; 12 when not given.")
+        float | None, typer.Option(metavar="HOURS", help="How long it is good, a year at most; 12 when not given.")
     ] = None,
     url: Url = None,
     as_json: Json = False,

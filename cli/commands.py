@@ -13,7 +13,7 @@ from rich.text import Text
 from cli import human, links, output, rest
 from cli.access import Access
 from cli.client import Client
-from cli.errors import ExitCode, NoSuchTimer, Problem
+from cli.errors import ExitCode, NoName, NoSuchTimer, Problem
 from cli.news import quoted
 from cli.timers import State, Timer
 from runtime.iso8601 import format_duration
@@ -22,15 +22,14 @@ from runtime.iso8601 import format_duration
 async def start(
     access: Access, what: str, duration: str | None, share: Sequence[str], *, another: bool, as_json: bool
 ) -> None:
-    """Starts a timer: a new one, or one there is already."""
+    """Starts a timer: a new one, or one there is already. One that runs keeps its time; only sharing it is done then."""
+    if not what.strip():
+        raise NoName
     length = duration_of(duration) if duration is not None else None
     async with Client(access) as client:
         known = None if another else _own_or_only(client, what, creates=length is not None)
         if known is not None and length is not None and known.state(client.now) is State.RUNNING:
-            raise Problem(
-                output.what_it_does(known, client.now),
-                hint=f"Give it more time with `bubble extend {shlex.quote(what)} 5m`, or start another one with --new.",
-            )
+            raise await _left_alone(client, what, known, share)
         if known is None and length is None:
             raise NoSuchTimer(what, hint=f"To make one, say how long it takes: `bubble start {shlex.quote(what)} 5m`.")
         timer_id = known.id if known is not None else str(uuid.uuid4())
@@ -46,6 +45,18 @@ async def start(
         replies = await _all(client, commands)
         timer = _after(client, timer_id, replies)
         _tell(timer, client.now, output.what_it_does(timer, client.now) + _shared_with(timer), as_json=as_json)
+
+
+async def _left_alone(client: Client, what: str, timer: Timer, share: Sequence[str]) -> Problem:
+    """Why a timer that runs is not started, once it is shared as was asked."""
+    replies = await _all(client, [_share(timer.id, user, add=True) for user in share])
+    if replies:
+        timer = msgspec.structs.replace(timer, shared_with=tuple(replies[-1]["sharedWith"]))
+    left = human.clock(timer.left(client.now))
+    return Problem(
+        f"{quoted(timer)} is running already, and left alone: {left} left." + (_shared_with(timer) if share else ""),
+        hint=f"Give it more time with `bubble extend {shlex.quote(what)} 5m`, or start another one with --new.",
+    )
 
 
 async def intent(access: Access, what: str, action: str, by: str | None = None, *, as_json: bool) -> None:

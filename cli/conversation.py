@@ -55,7 +55,9 @@ class UpToDate(msgspec.Struct, frozen=True):
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """A timer is new or different. `by` did that; empty when that is not known, as after a reconnect."""
+    """A timer is new or different. `by` did that; empty when that is not known, as after a reconnect, or when others changed
+    whom it is shared with.
+    """
 
     event: ClassVar[str] = "timer"
     change: Change
@@ -277,7 +279,7 @@ class Conversation:
         action = message.get("action")
         if kind == "timer" and action == "update":
             change = self._take(message["timer"])
-            return [Changed(change, message.get("changedBy", ""))] if change else []
+            return [_changed(change, message.get("changedBy", ""))] if change else []
         if kind == "timer" and action == "stop":
             timer = self.timers.remove(message["timerId"], message.get("version"))
             return [Stopped(timer, message.get("stoppedBy", ""))] if timer else []
@@ -299,7 +301,7 @@ class Conversation:
         if state is not None and "stoppedBy" not in state:
             change = self._take(state)
             if change:
-                happenings.append(Changed(change, self.user_id if reply.get("status") == "processed" else ""))
+                happenings.append(_changed(change, self.user_id if reply.get("status") == "processed" else ""))
         elif "shareVersion" in reply:
             known = self.timers.get(reply["timerId"])
             if known is not None:
@@ -344,6 +346,13 @@ class Conversation:
 
     def _send(self, message: Mapping[str, Any]) -> None:
         self._outgoing.append(msgspec.json.encode(message).decode())
+
+
+def _changed(change: Change, author: str) -> Changed:
+    """`author` made this version of the timer, perhaps long ago: of the audience, whose version is another, it says nothing."""
+    before, after = change.before, change.after
+    is_audience_alone = before is not None and before.version == after.version
+    return Changed(change, "" if is_audience_alone else author)
 
 
 def _differences(before: Mapping[str, Timer], timers: list[Timer]) -> list[Happening]:

@@ -271,7 +271,8 @@ def _compare(findings: Sequence[Finding]) -> None:
         if len(stores) > 1 and finding.store:
             finding.problems.append("not all services use the same kind of store")
         if len(versions) > 1 and finding.version:
-            finding.notes.append("not all processes run the same version")
+            which = ", build ".join(filter(None, (finding.version, finding.build)))
+            finding.notes.append(f"not all processes run the same version: this one runs {which}")
 
 
 def all_is_well(findings: Sequence[Finding]) -> bool:
@@ -282,6 +283,9 @@ def all_is_well(findings: Sequence[Finding]) -> bool:
 def show(findings: Sequence[Finding], console: Console) -> None:
     """Prints the findings for a person: a table of what there is, and below it what is wrong, in sentences."""
     console.print(_table(findings))
+    builds = {finding.build for finding in findings if finding.version}
+    if len(builds) == 1 and (build := builds.pop()):  # several are told in the notes
+        console.print(f"All run the build {escape(build)}.", highlight=False)
     for finding in findings:
         for mark, texts in (("[red]wrong[/]", finding.problems), ("[yellow]note[/]", finding.notes)):
             for text in texts:
@@ -291,17 +295,17 @@ def show(findings: Sequence[Finding], console: Console) -> None:
 
 
 def _table(findings: Sequence[Finding]) -> Table:
-    # Fits into 80 columns, but for long builds and IPv6.
-    table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    # Fits into 80 columns: builds, which are long, are told below, and addresses are folded when they are, as with IPv6.
+    table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for column in ("process", "address", "version", "health", "store", "sockets", "edges", "pending"):
-        table.add_column(column, overflow="fold", no_wrap=column != "version", min_width=len(column))
+        table.add_column(column, overflow="fold", no_wrap=column != "address", min_width=len(column))
     colours = {"ready": "green", "degraded": "yellow"}
     for finding in findings:
         age = finding.pending_age_seconds
         table.add_row(
             finding.process,
             escape(finding.address),
-            escape(" ".join(filter(None, (finding.version, finding.build)))),
+            escape(finding.version),
             f"[{colours.get(finding.state, 'red')}]{finding.state}[/]",
             finding.store,
             "" if finding.connections is None else str(finding.connections),

@@ -24,7 +24,7 @@ MEANINGS = {
     ExitCode.UNREACHABLE: "the server can't be reached, or does not answer",
     ExitCode.TOKEN: "the token is missing, wrong or has expired",
     ExitCode.NOT_FOUND: "there is no such timer, or the name fits several",
-    ExitCode.NOT_YOURS: "the timer is not yours to change",
+    ExitCode.NOT_YOURS: "the timer is not yours, or only its owner may do that",
     ExitCode.BUSY: "too many requests, or the server is overloaded: later, it may work",
     ExitCode.INTERRUPTED: "Ctrl-C",
 }
@@ -70,6 +70,15 @@ class NoSuchTimer(Problem):
         super().__init__(f"There is no timer “{what}”.", hint=hint, code=ExitCode.NOT_FOUND)
 
 
+class NoName(Problem):
+    """A timer is to be named, and the name is empty."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The timer's name is empty.", hint="Is it a variable of your shell that is not set?", code=ExitCode.USAGE
+        )
+
+
 def refusal(code: int, error: str, *, field: str = "", retry_after: float = 0.0, trace_id: str = "") -> Problem:
     """What the server's error reply to a command means. `code`, `error` and the rest: docs/protocol.md, "Errors"."""
     sentence = error.rstrip(".") + "."
@@ -80,11 +89,9 @@ def refusal(code: int, error: str, *, field: str = "", retry_after: float = 0.0,
         case 401:
             return BadToken(sentence, hint="Get a new token, and set it with --token, BUBBLE_TOKEN or the config file.")
         case 403:
-            return Problem(
-                f"That timer is not yours to see or change: {sentence}",
-                hint="Its owner can share it with you; only its owner can share it with others.",
-                code=ExitCode.NOT_YOURS,
-            )
+            # Told to members, of what only the owner may, and to strangers: the server says which.
+            hint = "Who sees a timer is up to its owner: `bubble list` shows who that is." if field == "timerId" else ""
+            return Problem(sentence, hint=hint, code=ExitCode.NOT_YOURS)
         case 404 if field:
             return Problem(
                 sentence,
@@ -97,5 +104,6 @@ def refusal(code: int, error: str, *, field: str = "", retry_after: float = 0.0,
             )
         case 429 | 503:
             return Busy(sentence, retry_after=retry_after)
-    report = f"Whoever runs the system finds it under the trace {trace_id}." if trace_id else ""
-    return Problem(sentence, hint=report)
+        case 500 if trace_id:  # the only one that a log always has (docs/operations.md, "Logs")
+            return Problem(sentence, hint=f"Whoever runs the system finds it in the log under the trace {trace_id}.")
+    return Problem(sentence)

@@ -32,14 +32,18 @@ def wire_time(now: int) -> str:
 
 def described(timer: Timer, now: int) -> dict[str, Any]:
     """A timer as the protocol has it, and what it does at this moment: `state`, `leftSeconds`."""
+    left = round(timer.left(now) / human.SECOND, 3)
+    return {**_fields(timer), "state": str(timer.state(now)), "leftSeconds": left}
+
+
+def described_stopped(timer: Timer) -> dict[str, Any]:
+    """A timer as it was last before it was stopped: nothing is left of it, though its fields say what was."""
+    return {**_fields(timer), "state": "stopped"}
+
+
+def _fields(timer: Timer) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(timer)
-    return {
-        **fields,
-        "name": timer.name,
-        "sharedWith": list(timer.shared_with),
-        "state": str(timer.state(now)),
-        "leftSeconds": round(timer.left(now) / human.SECOND, 3),
-    }
+    return {**fields, "name": timer.name, "sharedWith": list(timer.shared_with)}
 
 
 def print_json(value: Any) -> None:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from cli.errors import ExitCode, NoSuchTimer, Problem
+from cli.errors import ExitCode, NoName, NoSuchTimer, Problem
 from cli.human import printable
 from runtime.iso8601 import parse_duration, parse_instant
 
@@ -146,14 +146,17 @@ class Replica:
 
     def find(self, what: str) -> Timer:
         """The timer that a person means: by id, by name, by the beginning of an id, by the beginning of a name; the first of
-        these that fits decides. Raises Problem when nothing fits, or several do.
+        these that fits decides. Raises Problem when nothing fits, or several do. Timers without a name go by their id alone:
+        an empty one is a slip, and must not stop them.
         """
+        if not what.strip():
+            raise NoName
         fits: tuple[Callable[[Timer], bool], ...] = (
             lambda timer: timer.id == what,
             lambda timer: timer.name == what,
             lambda timer: timer.name.casefold() == what.casefold(),
-            lambda timer: bool(what) and timer.id.startswith(what),
-            lambda timer: bool(what) and timer.name.casefold().startswith(what.casefold()),
+            lambda timer: timer.id.startswith(what),
+            lambda timer: timer.name.casefold().startswith(what.casefold()),
         )
         for fit in fits:
             found = [timer for timer in self._timers.values() if fit(timer)]

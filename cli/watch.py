@@ -19,7 +19,7 @@ from cli.client import Client, Link
 from cli.clock import local_now
 from cli.conversation import Changed, Connected, Gone, Happening, Shared, Stopped, Unshared, UpToDate
 from cli.news import quoted, sentence
-from cli.output import described, wire_time
+from cli.output import described, described_stopped, wire_time
 from cli.timers import State, Timer
 
 NEWS_KEPT = 50
@@ -129,18 +129,16 @@ class _Json(_View):
                 timers = [described(timer, now) for timer in self.client.conversation.timers]
                 self._print(happening.event, {"timers": timers})
             case Changed(change, by) | Shared(change, by):
-                self._timer(happening, change.after, by)
+                self._timer(happening, described(change.after, now), by)
             case Stopped(timer, by):
-                self._timer(happening, timer, by)
+                self._timer(happening, described_stopped(timer), by)
             case Unshared(timer) | Gone(timer):
-                self._timer(happening, timer, "")
+                self._timer(happening, described(timer, now), "")
         self.changed.set()
 
-    def _timer(self, happening: Any, timer: Timer, by: str) -> None:
+    def _timer(self, happening: Any, timer: dict[str, Any], by: str) -> None:
         more = {"by": by} if by else {}
-        self._print(
-            happening.event, {"timer": described(timer, self.client.now), **more, "text": self.sentence(happening)}
-        )
+        self._print(happening.event, {"timer": timer, **more, "text": self.sentence(happening)})
 
     def link_changed(self, link: Link) -> None:
         if not link.connected and link.retry_at is not None:

@@ -219,11 +219,30 @@ def test_deliveries_are_told_with_who_did_it() -> None:
     assert len(peer.conversation.timers) == 0
 
 
-def test_a_reply_to_a_share_changes_the_audience() -> None:
+def test_whoever_made_a_state_is_not_taken_for_who_changed_its_audience_later() -> None:
+    peer = Peer()
+    peer.begin(wire(version=2))
+
+    def by(**fields: Any) -> str:
+        (changed,) = peer.say(type="timer", action="update", timer=wire(**fields), changedBy="bob")
+        assert isinstance(changed, Changed)
+        return changed.by
+
+    assert by(version=2, shareVersion=2, sharedWith=["carol"]) == ""
+    assert by(version=1, shareVersion=3) == ""  # an older state that brings a newer audience
+    assert by(version=3, shareVersion=3) == "bob"
+    assert by(version=4, shareVersion=4, sharedWith=["carol"]) == "bob"
+
+
+def test_a_reply_to_a_share_changes_the_audience_and_tells_who_did() -> None:
     peer = Peer()
     peer.begin(wire())
     message_id = peer.conversation.request({"type": "share"}, peer.now + 60)
-    peer.say(status="processed", messageId=message_id, timerId="tea", version=1, shareVersion=2, sharedWith=["bob"])
+    changed, _ = peer.say(
+        status="processed", messageId=message_id, timerId="tea", version=1, shareVersion=2, sharedWith=["bob"]
+    )
+    assert isinstance(changed, Changed)
+    assert changed.by == "alice"
     tea = peer.conversation.timers.get("tea")
     assert isinstance(tea, Timer)
     assert tea.shared_with == ("bob",)

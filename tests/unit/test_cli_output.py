@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from cli.human import MINUTE, SECOND
-from cli.output import described, table, what_it_does
+from cli.output import described, described_stopped, table, what_it_does
 from cli.timers import Timer
 from runtime.iso8601 import format_instant
 
@@ -46,6 +46,13 @@ def test_a_timer_is_described_as_the_protocol_has_it_and_as_it_is_now() -> None:
     assert wire["sharedWith"] == ["bob", "carol", "dave"]
     assert (wire["state"], wire["leftSeconds"]) == ("running", 3_659.5)
     assert "remainingDuration" not in wire
+
+
+def test_a_timer_that_was_stopped_is_not_described_as_running_with_time_left() -> None:
+    wire = described_stopped(TIMERS[1])
+    assert wire["state"] == "stopped"
+    assert "leftSeconds" not in wire
+    assert (wire["name"], wire["sharedWith"]) == ("Eggs", ["bob", "carol", "dave"])
 
 
 def test_what_a_timer_does_is_a_sentence() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.conversation import Changed, Shared, Stopped, Unshared
-from cli.errors import ExitCode, NoSuchTimer, Problem
+from cli.errors import ExitCode, NoName, NoSuchTimer, Problem
 from cli.human import MINUTE, SECOND
 from cli.news import sentence
 from cli.timers import Change, Replica, State, Timer, distinct_prefix, in_order
@@ -133,9 +133,17 @@ def test_what_fits_several_is_not_guessed() -> None:
 
 
 def test_what_fits_nothing_says_so() -> None:
-    for replica, what in ((named(("a", "Tea")), "Eggs"), (named(("a", "Tea")), ""), (named(), "Tea")):
+    for replica, what in ((named(("a", "Tea")), "Eggs"), (named(), "Tea")):
         with pytest.raises(NoSuchTimer):
             replica.find(what)
+
+
+@pytest.mark.parametrize("what", ["", "  "])
+def test_an_empty_name_is_a_slip_and_fits_no_timer_without_a_name_either(what: str) -> None:
+    with pytest.raises(NoName) as caught:
+        named(("aa11", what), ("bb11", "Tea")).find(what)
+    assert caught.value.code is ExitCode.USAGE
+    assert "variable" in caught.value.hint
 
 
 def test_ids_are_shown_as_long_as_they_must_be_to_name_one() -> None:

@@ -93,7 +93,10 @@ def test_stores_that_differ_are_a_problem_and_versions_that_differ_a_note() -> N
     findings[1].store, findings[1].version = "mongodb", "1.2.4"
     doctor._compare(findings)
     assert ["same kind of store" in problem for finding in findings for problem in finding.problems] == [True, True]
-    assert ["same version" in note for finding in findings for note in finding.notes] == [True, True]
+    assert [finding.notes for finding in findings] == [
+        [f"not all processes run the same version: this one runs {version}, build abc"]
+        for version in ("1.2.3", "1.2.4")
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 200])
@@ -108,6 +111,23 @@ def test_a_person_is_told_word_for_word_whatever_the_width_of_the_terminal(width
     assert "wrong edge 10.0.0.7:9051: can't use timer: [bold]no[/bold] answer at [::1]:50051" in told
     assert "note timer 10.0.0.7:9051: clocks of the machines differ" in told
     assert "All is well." not in told
+
+
+def test_in_80_columns_each_process_has_one_line_though_there_is_a_long_build() -> None:
+    findings = [
+        look("edge", HEALTHY_EDGE),
+        look("timer", HEALTHY_TIMER | {"outbox_pending_age_seconds": 1_234.5}, {"status": "not ready"}),
+        look("connection", HEALTHY_CONNECTION, READY | {"degraded": {"push": "no answer"}}),
+        doctor._unreachable(Target("sharing", "172.18.0.10", 9052), TimeoutError()),
+    ]
+    for finding in findings[:3]:
+        finding.address, finding.build = "172.18.0.10:9051", "v1.2.3-45-g25e4dda-dirty"
+    console = Console(width=80, record=True, file=io.StringIO())
+    doctor.show(findings, console)
+    lines = console.export_text().splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == ["edge", "timer", "connection", "sharing"]
+    assert [line.split()[1] for line in lines[2:6]] == ["172.18.0.10:9051"] * 3 + ["172.18.0.10:9052"]
+    assert lines[6] == "All run the build v1.2.3-45-g25e4dda-dirty."
 
 
 def test_when_nothing_is_wrong_that_is_said() -> None:

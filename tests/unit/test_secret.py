@@ -34,22 +34,28 @@ def test_outside_development_there_is_no_secret_of_its_own(tmp_path: Path) -> No
 
 def test_in_development_a_random_secret_is_made_once_and_kept(tmp_path: Path) -> None:
     one, other = settings(tmp_path / "one", BUBBLE_DEV="1"), settings(tmp_path / "other", BUBBLE_DEV="1")
-    secret = signing_secret(one)
+    (secret,) = token_secrets(one)
     assert len(secret) >= 32
+    assert token_secrets(one) == [secret]
     assert signing_secret(one) == secret
-    assert signing_secret(other) != secret
+    assert token_secrets(other) != [secret]
+
+
+def test_whoever_signs_makes_no_secret_that_no_edge_knows(tmp_path: Path) -> None:
+    assert signing_secret(settings(tmp_path / "data", BUBBLE_DEV="1")) == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nobody_else_can_read_the_kept_secret(tmp_path: Path) -> None:
-    signing_secret(settings(tmp_path, BUBBLE_DEV="1"))
+    token_secrets(settings(tmp_path, BUBBLE_DEV="1"))
     (kept,) = tmp_path.iterdir()
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
 def test_a_secret_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
     configured = settings(tmp_path, BUBBLE_DEV="1")
-    secret = signing_secret(configured)
+    (secret,) = token_secrets(configured)
     (kept,) = tmp_path.iterdir()
     with ThreadPoolExecutor(4) as threads:
-        assert set(threads.map(lambda _: signing_secret(configured), range(8))) == {secret}
+        assert list(threads.map(lambda _: token_secrets(configured), range(8))) == [[secret]] * 8
     assert kept.read_text() == secret

@@ -44,6 +44,10 @@ PONG_INTERVAL = 10.0
 SILENCE = 45.0
 """Seconds without a word after which a superseded socket is cut: its device pings every 30 s while it believes in one."""
 
+QUIET_END = 100.0
+"""Seconds after its goodbye at which a superseded socket is cut, whatever is still said on it: it counts towards no user's limit,
+and neither idleness, nor age, nor the end of its token ends it any more."""
+
 ABANDONED = 100.0
 """Seconds without a ping, after the first one, after which a socket is one that its device has left behind: three are missing."""
 
@@ -392,13 +396,21 @@ class AppSession(Session):
 
     async def _end_quietly(self, code: CloseCode) -> None:
         """Says goodbye, and cuts the connection only when its peer has been silent: the app takes the end of a socket that it
-        has left for the end of the one that it uses, and reconnects; for ever, since each leaves another one behind.
+        has left for the end of the one that it uses, and reconnects; for ever, since each leaves another one behind. Who has
+        not read the goodbye, and goes on talking, is cut all the same in the end.
         """
         self._hub.presence.close(self.connection_id)
         self._said_goodbye = True
         self.wake()
         if not self._socket.closed:
             self.outlet.goodbye(code.code, code.reason)
-        while self._reading and not self._restarting and time.monotonic() - self._heard_at < SILENCE:
-            await asyncio.sleep(_POLL)
-        self.outlet.shut()
+        too_many = self._devices.begin_ending(self)
+        if too_many is not None:
+            too_many.outlet.shut()
+        try:
+            end = time.monotonic() + QUIET_END
+            while self._reading and not self._restarting and time.monotonic() < min(end, self._heard_at + SILENCE):
+                await asyncio.sleep(_POLL)
+        finally:
+            self._devices.ended(self)
+            self.outlet.shut()

@@ -267,8 +267,10 @@ class AppSession(Session):
         return must_tell
 
     def forget(self, timer_id: str, audience_version: int) -> bool:
-        self.dropped(timer_id)
-        return super().forget(timer_id, audience_version)
+        must_tell = super().forget(timer_id, audience_version)
+        if not self.knowledge.version_of(timer_id):  # else it has been shared again since
+            self.dropped(timer_id)
+        return must_tell
 
     def _send_now(self, state: TimerState, frame: bytes) -> None:
         self._has(state.view, state.event_id)

@@ -19,11 +19,14 @@ from edge.dialects import app_session, devices
 from edge.dialects.app_session import AppSession
 from edge.dialects.devices import Devices
 from edge.hub import Hub
+from edge.knowledge import TimerState, Verdict
 from edge.sessions import Sessions
 from edge.tracing import Tracing
+from proto.event.v1 import event_pb2
 from proto.timer.v1 import timer_pb2
 from runtime.pulse import Pulse
 from runtime.telemetry import Telemetry
+from tests.unit.test_knowledge import snapshot_of, view
 
 
 class Socket:
@@ -87,6 +90,12 @@ class Services:
         return timer_pb2.UserSnapshot()
 
 
+def state(version: int, audience_version: int, name: str = "", *, stopped: bool = False) -> TimerState:
+    """Of alice's timer, which she shares with bob."""
+    made = view(version, audience_version, name=name, stopped=stopped)
+    return TimerState(made, f"{version}.{audience_version}", 0)
+
+
 def messages(sent: bytes) -> list[dict[str, Any]]:
     """What the text frames say."""
     found = []
@@ -96,6 +105,13 @@ def messages(sent: bytes) -> list[dict[str, Any]]:
             found.append(json.loads(sent[head : head + length]))
         sent = sent[head + length :]
     return found
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Returns when something holds that is to hold soon."""
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
 class Edge:
@@ -116,6 +132,13 @@ class Edge:
             pulse=Pulse(),
         )
 
+    def greeted(self, socket: Socket, *views: event_pb2.TimerView) -> AppSession:
+        """A session of bob's whose snapshot had these timers, without anybody who reads from its socket."""
+        session = self.session(socket)
+        session.connection_id = "c"
+        session.knowledge.snapshot(snapshot_of(*views), ())
+        return session
+
     def session(self, socket: Socket, user: str = "bob", device: str = "pixel") -> AppSession:
         transport, identity = cast("asyncio.Transport", socket), Identity(user, float("inf"))
         return AppSession(
@@ -128,9 +151,7 @@ class Edge:
         runs = []
         for number, socket in enumerate(sockets, 1):
             runs.append(asyncio.create_task(self.session(socket).run()))
-            async with asyncio.timeout(5):
-                while self.hub.sessions.get(f"c{number}") is None:
-                    await asyncio.sleep(0)
+            await until(lambda number=number: self.hub.sessions.get(f"c{number}") is not None)  # type: ignore[misc]
         try:
             yield runs
         finally:
@@ -173,3 +194,26 @@ async def test_of_too_many_sockets_that_a_user_has_left_the_oldest_is_cut_at_onc
             await asyncio.wait(runs[:2])
         assert [socket.aborted for socket in sockets] == [True, True, False, False, False]
     assert edge.devices._ending == {}
+
+
+# --- what is held for the app ---------------------------------------------------------------------------------------------
+
+
+async def test_a_late_copy_of_a_removal_does_not_drop_what_is_held_since_the_timer_was_shared_again(edge: Edge) -> None:
+    socket = Socket()
+    session = edge.greeted(socket, view(5, 5))
+    assert session.revoke("tea", 6, "r6", 0, "")
+    assert session.offer_loaded(state(5, 7, "again")) is Verdict.SEND_AS_SHARE
+    session.offer(state(8, 7, "last"))
+    assert session.spacing.holds("tea")
+    assert not session.revoke("tea", 6, "r6", 0, "")
+    await until(lambda: socket.shown()[-1:] == ["last"])
+
+
+async def test_what_is_held_of_a_timer_that_is_taken_away_is_dropped(edge: Edge) -> None:
+    session = edge.greeted(Socket(), view(5, 5))
+    session.offer(state(6, 5, "six"))
+    session.offer(state(7, 5, "seven"))
+    assert session.spacing.holds("tea")
+    assert session.revoke("tea", 6, "r6", 0, "")
+    assert not session.spacing.holds("tea")

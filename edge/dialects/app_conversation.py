@@ -136,12 +136,13 @@ class AppConversation(Conversation):
 
     def _stopped(self, result: timer_pb2.WriteResult, request: Write) -> None:
         """The timer is stopped, or was so before, or is none of the user's: for the app that is the same."""
-        timer_id = request.item.timer_id
+        timer_id, app, outcome = request.item.timer_id, self._app, result.outcome  # of version 0 when there is none
+        if app.knowledge.version_of(timer_id) > outcome.version:
+            return  # it was brought back since, and what waits for the app says so
+        app.outlet.drop_state(timer_id)
+        app.dropped(timer_id)
         if result.HasField("outcome"):
-            outcome = result.outcome
-            self._app.knowledge.wrote(_state(outcome.view), outcome.version, outcome.base_version, waiting=False)
-            self._app.outlet.drop_state(timer_id)
-        self._app.dropped(timer_id)
+            app.knowledge.wrote(_state(outcome.view), outcome.version, outcome.base_version, waiting=False)
 
     def _updated(self, outcome: timer_pb2.WriteOutcome, request: SharedWrite) -> None:
         view, app = outcome.view, self._app

@@ -20,8 +20,10 @@ from edge.dialects.app_session import AppSession
 from edge.dialects.devices import Devices
 from edge.hub import Hub
 from edge.knowledge import TimerState, Verdict
+from edge.requests import Write
 from edge.sessions import Sessions
 from edge.tracing import Tracing
+from proto.common.v1 import common_pb2
 from proto.event.v1 import event_pb2
 from proto.timer.v1 import timer_pb2
 from runtime.pulse import Pulse
@@ -112,6 +114,14 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not holds():
             await asyncio.sleep(0.01)
+
+
+def written(version: int, view: event_pb2.TimerView) -> timer_pb2.WriteResult:
+    """The answer to a command that has made a version, of a timer that is now as in the view."""
+    return timer_pb2.WriteResult(outcome=timer_pb2.WriteOutcome(version=version, base_version=version - 1, view=view))
+
+
+STOP = Write(item=timer_pb2.WriteItem(timer_id="tea", stop=timer_pb2.Stop()))
 
 
 class Edge:
@@ -217,3 +227,38 @@ async def test_what_is_held_of_a_timer_that_is_taken_away_is_dropped(edge: Edge)
     assert session.spacing.holds("tea")
     assert session.revoke("tea", 6, "r6", 0, "")
     assert not session.spacing.holds("tea")
+
+
+async def test_the_late_answer_to_a_stop_does_not_drop_the_state_of_a_timer_that_was_brought_back(edge: Edge) -> None:
+    socket = Socket()
+    session = edge.greeted(socket, view(5, 5))
+    session.offer(state(8, 5, "before"))
+    session.offer(state(10, 5, "back"))
+    assert session.spacing.holds("tea")
+    session._app_conversation._stopped(written(9, view(9, 5, stopped=True)), STOP)
+    await until(lambda: socket.shown()[-1:] == ["back"])
+
+
+@pytest.mark.parametrize("code", [common_pb2.ERROR_CODE_NOT_FOUND, common_pb2.ERROR_CODE_PERMISSION_DENIED])
+async def test_a_stop_that_found_nothing_does_not_drop_what_was_shared_since(
+    edge: Edge, code: common_pb2.ErrorCode.ValueType
+) -> None:
+    socket = Socket()
+    session = edge.greeted(socket, view(5, 5))
+    assert session.revoke("tea", 6, "r6", 0, "")
+    session.offer_loaded(state(5, 7, "again"))
+    session.offer(state(8, 7, "last"))
+    session._app_conversation._stopped(timer_pb2.WriteResult(error=common_pb2.Error(code=code)), STOP)
+    await until(lambda: socket.shown()[-1:] == ["last"])
+
+
+async def test_what_waits_for_the_app_is_dropped_when_the_app_stops_the_timer(edge: Edge) -> None:
+    session = edge.greeted(Socket(), view(5, 5))
+    session.offer(state(7, 5))
+    session.offer(state(8, 5))
+    assert session.spacing.holds("tea")
+    assert session.outlet.waits("tea")
+    session._app_conversation._stopped(written(9, view(9, 5, stopped=True)), STOP)
+    assert not session.spacing.holds("tea")
+    assert not session.outlet.waits("tea")
+    assert session.knowledge.version_of("tea") == 0

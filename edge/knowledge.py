@@ -233,11 +233,11 @@ class Knowledge:
             known = self._known.get(timer_id)
             if known is not None and view.timer.version < known.version:
                 continue
-            if not self._outlived(timer_id, view.timer.version, view.audience.version):
+            if not self.outlived(timer_id, view.timer.version, view.audience.version):
                 views.append(view)
         gone = list(snapshot.gone_timer_ids)
         for timer_id, versions in snapshot.versions.items():
-            if self._outlived(timer_id, versions.version, versions.audience_version):
+            if self.outlived(timer_id, versions.version, versions.audience_version):
                 if timer_id in claimed:  # it may have it from an earlier connection, of which nothing is known here
                     gone.append(timer_id)
                 continue
@@ -250,7 +250,7 @@ class Knowledge:
             self._known.pop(timer_id, None)
         return Fresh(views, gone, self.unstage())
 
-    def _outlived(self, timer_id: str, version: int, audience_version: int) -> bool:
+    def outlived(self, timer_id: str, version: int, audience_version: int) -> bool:
         """Whether the timer was stopped or taken away after it was read."""
         gone = self._gone.get(timer_id)
         if gone is None:

@@ -148,8 +148,7 @@ class AppConversation(Conversation):
         view, app = outcome.view, self._app
         app.clock.shows(view.timer)
         if request.must_see and outcome.version == view.timer.version:
-            state = _state(view)
-            app.send_state(state, state.frame(self._codec))
+            app.show(_state(view))
         if request.share_with is None:
             return
         audience = view.audience
@@ -194,9 +193,9 @@ class AppConversation(Conversation):
             if result.HasField("outcome") and isinstance(request, SharedWrite):
                 del self._repeating[timer_id]
                 outcome, state = result.outcome, _state(result.outcome.view)
-                self._app.knowledge.wrote(state, outcome.version, outcome.base_version, waiting=False)
-                if outcome.version == state.version:
-                    self._app.send_state(state, state.frame(self._codec))  # who knows what it was shown meanwhile
+                if not self._app.knowledge.outlived(timer_id, state.version, state.audience_version):
+                    self._app.knowledge.wrote(state, outcome.version, outcome.base_version, waiting=False)
+                    self._app.show(state)  # who knows what it was shown meanwhile
                 self._app.settled(timer_id)
                 self._updated(outcome, request)
                 return

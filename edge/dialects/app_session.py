@@ -214,23 +214,41 @@ class AppSession(Session):
                     log.warning("timer not loaded yet", timer_id=timer_id, error=brief(error))
                     await asyncio.sleep(_CORRECT_AGAIN)
                 else:
-                    if self.knowledge.ready:
-                        self._tell_what_is_so(timer_id, result)
+                    # Before the snapshot it would be too early: what that says of the timer may be thrown away.
+                    if self.knowledge.ready and self._tell_what_is_so(timer_id, result):
                         return
-                    await asyncio.sleep(_CORRECT_AGAIN)  # what the snapshot says of it may be thrown away
+                    await asyncio.sleep(_CORRECT_AGAIN)
         finally:
             self._correcting.pop(timer_id, None)
         self.give_up()
 
-    def _tell_what_is_so(self, timer_id: str, result: timer_pb2.GetResult) -> None:
-        view = result.view
+    def _tell_what_is_so(self, timer_id: str, result: timer_pb2.GetResult) -> bool:
+        """False: it is not so any more, since something newer came while it was read."""
+        view, known = result.view, self.knowledge
         name = event_id(timer_id, view.timer.version, view.audience.version)
         state = TimerState(view, name, now_us())
         if not result.HasField("view") or state.stopped or not state.visible_to(self.user_id):
+            if known.version_of(timer_id) > state.version or self._knows_newer_members(timer_id, state):
+                return False
             self.send_gone(timer_id, name)
-        elif view.timer.version >= self.knowledge.version_of(timer_id):
-            self.knowledge.offer_loaded(state)  # whatever it says: what the device shows is not what it was sent
+            return True
+        known.offer_loaded(state)
+        if known.version_of(timer_id) != state.version or self._knows_newer_members(timer_id, state):
+            return False
+        self.send_state(state, state.frame(self._codec))  # known or not: what the device shows is not what it was sent
+        return True
+
+    def show(self, state: TimerState) -> None:
+        """Sends what the device is known to have, and may not show. It was read a while ago: what came since must not be undone."""
+        if self.knowledge.version_of(state.timer_id) != state.version:
+            return
+        if self._knows_newer_members(state.timer_id, state):
+            self.correct(state.timer_id)
+        else:
             self.send_state(state, state.frame(self._codec))
+
+    def _knows_newer_members(self, timer_id: str, state: TimerState) -> bool:
+        return self.knowledge.audience_is_known(timer_id, state.audience_version + 1)
 
     # --- being delivered to -------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,12 +16,12 @@ from aiohttp import WSMessage, WSMsgType
 from edge.auth import Identity
 from edge.close_codes import CloseCode
 from edge.config import EdgeSettings
-from edge.dialects import app_session, devices
+from edge.dialects import app_conversation, app_session, devices
 from edge.dialects.app_session import AppSession
 from edge.dialects.devices import Devices
 from edge.hub import Hub
 from edge.knowledge import TimerState, Verdict
-from edge.requests import Write
+from edge.requests import SharedWrite, Write
 from edge.sessions import Sessions
 from edge.tracing import Tracing
 from proto.common.v1 import common_pb2
@@ -85,11 +86,26 @@ class Presence:
 
 
 class Services:
-    """There are no timers at first."""
+    """There are no timers at first. Reads and writes wait for their answers, each until there is one more."""
+
+    def __init__(self) -> None:
+        self.reads: asyncio.Queue[timer_pb2.GetResult] = asyncio.Queue()
+        self.writes: asyncio.Queue[timer_pb2.WriteResult] = asyncio.Queue()
+        self.asked = 0
 
     async def snapshot(self, item: timer_pb2.SnapshotItem) -> timer_pb2.UserSnapshot:
         del item
         return timer_pb2.UserSnapshot()
+
+    async def get(self, timer_id: str) -> timer_pb2.GetResult:
+        del timer_id
+        self.asked += 1
+        return await self.reads.get()
+
+    async def write(self, item: timer_pb2.WriteItem) -> timer_pb2.WriteResult:
+        del item
+        self.asked += 1
+        return await self.writes.get()
 
 
 def state(version: int, audience_version: int, name: str = "", *, stopped: bool = False) -> TimerState:
@@ -121,6 +137,9 @@ def written(version: int, view: event_pb2.TimerView) -> timer_pb2.WriteResult:
     return timer_pb2.WriteResult(outcome=timer_pb2.WriteOutcome(version=version, base_version=version - 1, view=view))
 
 
+UPDATE = SharedWrite(
+    item=timer_pb2.WriteItem(timer_id="tea", update=timer_pb2.Update(name="own")), share_with=None, must_see=True
+)
 STOP = Write(item=timer_pb2.WriteItem(timer_id="tea", stop=timer_pb2.Stop()))
 
 
@@ -174,6 +193,8 @@ class Edge:
 def edge(monkeypatch: pytest.MonkeyPatch) -> Edge:
     monkeypatch.setenv("BUBBLE_JWT_SECRET", "s" * 32)
     monkeypatch.setattr(app_session, "_POLL", 0.01)
+    monkeypatch.setattr(app_session, "_CORRECT_AGAIN", 0.01)
+    monkeypatch.setattr(app_conversation, "REPEATS", (0.01,))
     return Edge()
 
 
@@ -262,3 +283,119 @@ async def test_what_waits_for_the_app_is_dropped_when_the_app_stops_the_timer(ed
     assert not session.spacing.holds("tea")
     assert not session.outlet.waits("tea")
     assert session.knowledge.version_of("tea") == 0
+
+
+# --- what was read or answered a while ago ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Since:
+    """What the edge is told of a timer while an answer about version 9, audience 5 is on its way."""
+
+    tell: Callable[[AppSession], object]
+    shown: str
+    """What of it the app ends on."""
+
+
+SINCE = {
+    "taken away": Since(lambda session: session.revoke("tea", 6, "r6", 0, ""), "stop"),
+    "stopped": Since(lambda session: session.offer(state(10, 5, stopped=True)), "stop"),
+    "changed": Since(lambda session: session.offer(state(10, 5, "ten")), "ten"),
+    "shared with more": Since(lambda session: session.offer(state(9, 6, "more")), "more"),
+}
+CURRENT = pytest.mark.parametrize("since", SINCE.values(), ids=SINCE)
+
+
+@CURRENT
+async def test_what_is_read_for_a_correction_is_not_sent_when_something_newer_came_meanwhile(
+    edge: Edge, since: Since
+) -> None:
+    socket, services = Socket(), edge.services
+    session = edge.greeted(socket, view(5, 5))
+    session.correct("tea")
+    await until(lambda: services.asked == 1)
+    since.tell(session)
+    services.reads.put_nowait(timer_pb2.GetResult(view=view(9, 5, name="nine")))
+    await until(lambda: services.asked == 2)  # what is so now is still to be told
+    assert not session.spacing.holds("tea")
+    assert socket.shown() == [since.shown]
+
+
+async def test_a_correction_ends_with_what_is_so_after_all(edge: Edge) -> None:
+    socket, services = Socket(), edge.services
+    session = edge.greeted(socket)
+    session.correct("tea")
+    await until(lambda: services.asked == 1)
+    session.revoke("tea", 6, "r6", 0, "")  # of a timer that it was not told of, so it is not told of this, but shows it
+    services.reads.put_nowait(timer_pb2.GetResult(view=view(9, 5, name="nine")))
+    services.reads.put_nowait(timer_pb2.GetResult(view=view(9, 6, members=())))
+    await until(lambda: socket.shown() == ["stop"])
+    await until(lambda: not session._correcting)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        timer_pb2.GetResult(error=common_pb2.Error(code=common_pb2.ERROR_CODE_NOT_FOUND)),
+        timer_pb2.GetResult(view=view(9, 5, stopped=True)),
+        timer_pb2.GetResult(view=view(9, 6, members=())),
+    ],
+    ids=["unknown", "stopped", "taken away"],
+)
+async def test_a_timer_that_was_gone_when_it_was_read_is_not_taken_from_the_app_that_got_it_since(
+    edge: Edge, read: timer_pb2.GetResult
+) -> None:
+    socket, services = Socket(), edge.services
+    session = edge.greeted(socket)
+    session.correct("tea")
+    await until(lambda: services.asked == 1)
+    session.offer_loaded(state(10, 7, "back"))
+    services.reads.put_nowait(read)
+    await until(lambda: services.asked == 2)
+    assert socket.shown() == ["back"]
+    assert session.knowledge.version_of("tea") == 10
+
+
+@pytest.mark.parametrize("read", [view(9, 5, name="nine"), view(9, 6, name="nine")], ids=["known", "not yet known"])
+async def test_a_correction_sends_what_is_so_whether_or_not_it_is_known(edge: Edge, read: event_pb2.TimerView) -> None:
+    socket = Socket()
+    session = edge.greeted(socket, view(9, 5))
+    edge.services.reads.put_nowait(timer_pb2.GetResult(view=read))
+    session.correct("tea")
+    await until(lambda: socket.shown() == ["nine"])
+    assert not session._correcting
+
+
+@CURRENT
+async def test_the_outcome_that_the_app_must_see_is_not_sent_when_something_newer_came_before_the_answer(
+    edge: Edge, since: Since
+) -> None:
+    socket = Socket()
+    session = edge.greeted(socket, view(9, 5))
+    since.tell(session)
+    session._app_conversation._updated(written(9, view(9, 5, name="nine")).outcome, UPDATE)
+    await until(lambda: socket.shown() == [since.shown])
+    assert not session.spacing.holds("tea")
+
+
+@CURRENT
+async def test_the_outcome_of_a_repeated_change_is_not_sent_when_something_newer_came_before_the_answer(
+    edge: Edge, since: Since
+) -> None:
+    socket, services = Socket(), edge.services
+    session = edge.greeted(socket, view(9, 5))
+    session._app_conversation._repeating["tea"] = UPDATE
+    repeating = asyncio.create_task(session._app_conversation._repeat(UPDATE))
+    await until(lambda: services.asked == 1)
+    since.tell(session)
+    services.writes.put_nowait(written(9, view(9, 5, name="nine")))
+    await asyncio.wait_for(repeating, 5)
+    assert not session.spacing.holds("tea")
+    await until(lambda: socket.shown() == [since.shown])
+
+
+async def test_the_app_sees_the_outcome_of_its_change_when_nothing_came_since(edge: Edge) -> None:
+    socket = Socket()
+    session = edge.greeted(socket, view(9, 5))
+    session._app_conversation._updated(written(9, view(9, 5, name="nine")).outcome, UPDATE)
+    await until(lambda: socket.shown() == ["nine"])

@@ -142,7 +142,9 @@ class AppConversation(Conversation):
         app.outlet.drop_state(timer_id)
         app.dropped(timer_id)
         if result.HasField("outcome"):
-            app.knowledge.wrote(_state(outcome.view), outcome.version, outcome.base_version, waiting=False)
+            state = _state(outcome.view)
+            app.knowledge.wrote(state, outcome.version, outcome.base_version, waiting=False)
+            app.show(state)  # which is not the stop when the timer was brought back before the stop was repeated
 
     def _updated(self, outcome: timer_pb2.WriteOutcome, request: SharedWrite) -> None:
         view, app = outcome.view, self._app
@@ -194,8 +196,11 @@ class AppConversation(Conversation):
                 del self._repeating[timer_id]
                 outcome, state = result.outcome, _state(result.outcome.view)
                 if not self._app.knowledge.outlived(timer_id, state.version, state.audience_version):
-                    self._app.knowledge.wrote(state, outcome.version, outcome.base_version, waiting=False)
-                    self._app.show(state)  # who knows what it was shown meanwhile
+                    must_see = self._app.knowledge.wrote(state, outcome.version, outcome.base_version, waiting=False)
+                    if must_see and state.stopped:
+                        self._app.send_state(state, state.frame(self._codec))  # by somebody else, who was faster
+                    else:
+                        self._app.show(state)  # who knows what it was shown meanwhile
                 self._app.settled(timer_id)
                 self._updated(outcome, request)
                 return

@@ -148,6 +148,7 @@ class Edge:
 
     def __init__(self) -> None:
         settings = EdgeSettings()
+        self._greeted: list[AppSession] = []
         self.devices = Devices()
         self.services = Services()
         self.hub = Hub(
@@ -166,7 +167,15 @@ class Edge:
         session = self.session(socket)
         session.connection_id = "c"
         session.knowledge.snapshot(snapshot_of(*views), ())
+        self._greeted.append(session)
         return session
+
+    async def close(self) -> None:
+        """Ends what the greeted sessions still do."""
+        tasks = [task for session in self._greeted for task in session._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def session(self, socket: Socket, user: str = "bob", device: str = "pixel") -> AppSession:
         transport, identity = cast("asyncio.Transport", socket), Identity(user, float("inf"))
@@ -190,12 +199,14 @@ class Edge:
 
 
 @pytest.fixture
-def edge(monkeypatch: pytest.MonkeyPatch) -> Edge:
+async def edge(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Edge]:
     monkeypatch.setenv("BUBBLE_JWT_SECRET", "s" * 32)
     monkeypatch.setattr(app_session, "_POLL", 0.01)
     monkeypatch.setattr(app_session, "_CORRECT_AGAIN", 0.01)
     monkeypatch.setattr(app_conversation, "REPEATS", (0.01,))
-    return Edge()
+    edge = Edge()
+    yield edge
+    await edge.close()
 
 
 # --- the end of a socket that was left ------------------------------------------------------------------------------------
@@ -399,3 +410,30 @@ async def test_the_app_sees_the_outcome_of_its_change_when_nothing_came_since(ed
     session = edge.greeted(socket, view(9, 5))
     session._app_conversation._updated(written(9, view(9, 5, name="nine")).outcome, UPDATE)
     await until(lambda: socket.shown() == ["nine"])
+
+
+@pytest.mark.parametrize(
+    ("now", "shown"),
+    [(view(10, 5, name="ten"), "ten"), (view(10, 5, stopped=True), "stop")],
+    ids=["changed", "stopped"],
+)
+async def test_the_answer_to_a_repeated_change_tells_the_app_of_what_somebody_else_did_before_the_event_does(
+    edge: Edge, now: event_pb2.TimerView, shown: str
+) -> None:
+    socket = Socket()
+    session = edge.greeted(socket, view(8, 5))
+    edge.services.writes.put_nowait(written(9, now))
+    session._app_conversation._repeating["tea"] = UPDATE
+    await asyncio.wait_for(session._app_conversation._repeat(UPDATE), 5)
+    session.offer(TimerState(now, "10.5", 0))
+    await until(lambda: socket.shown() == [shown])
+
+
+async def test_the_answer_to_a_repeated_stop_shows_the_timer_that_was_brought_back_before_the_event_does(
+    edge: Edge,
+) -> None:
+    socket = Socket()
+    session = edge.greeted(socket, view(8, 5))
+    session._app_conversation._stopped(written(9, view(10, 5, name="back")), STOP)
+    session.offer(state(10, 5, "back"))
+    await until(lambda: socket.shown() == ["back"])

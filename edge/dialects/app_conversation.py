@@ -236,7 +236,9 @@ class AppConversation(Conversation):
         del self._sharing[timer_id]
 
     async def _change_members(self, timer_id: str, current: list[str], wish: _Wish) -> list[str]:
-        """Returns who the members are then. Raises what a change is refused with, when all others are made."""
+        """Returns who the members are then. Raises what a change is refused with, when all others are made; or, with none made, that
+        so many changes are too many by now: each is worth a message.
+        """
         app = self._app
         wanted = [user for user in wish.share_with if user != app.user_id]
         changes = app.members.said(timer_id, current, wanted)
@@ -248,6 +250,9 @@ class AppConversation(Conversation):
                 for user in changes.add
             ),
         ]
+        wait = self._rate.charge(len(items), time.monotonic()) if items else 0.0
+        if wait:
+            raise errors.too_many("changes of members", wait)
         for item in items:
             item.operation_id = self._operation_id(None, item)
             self._fill_origin(item.origin)

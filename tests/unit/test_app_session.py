@@ -4,7 +4,8 @@ everything.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from edge.sessions import Sessions
 from edge.tracing import Tracing
 from proto.common.v1 import common_pb2
 from proto.event.v1 import event_pb2
+from proto.sharing.v1 import sharing_pb2
 from proto.timer.v1 import timer_pb2
 from runtime.pulse import Pulse
 from runtime.telemetry import Telemetry
@@ -91,6 +93,7 @@ class Services:
     def __init__(self) -> None:
         self.reads: asyncio.Queue[timer_pb2.GetResult] = asyncio.Queue()
         self.writes: asyncio.Queue[timer_pb2.WriteResult] = asyncio.Queue()
+        self.changes: list[sharing_pb2.ChangeItem] = []
         self.asked = 0
 
     async def snapshot(self, item: timer_pb2.SnapshotItem) -> timer_pb2.UserSnapshot:
@@ -101,6 +104,10 @@ class Services:
         del timer_id
         self.asked += 1
         return await self.reads.get()
+
+    async def change(self, item: sharing_pb2.ChangeItem) -> sharing_pb2.ChangeResult:
+        self.changes.append(item)
+        return sharing_pb2.ChangeResult(audience=event_pb2.Audience(owner_id="alice", member_ids=[item.add_user_id]))
 
     async def write(self, item: timer_pb2.WriteItem) -> timer_pb2.WriteResult:
         del item
@@ -162,9 +169,9 @@ class Edge:
             pulse=Pulse(),
         )
 
-    def greeted(self, socket: Socket, *views: event_pb2.TimerView) -> AppSession:
-        """A session of bob's whose snapshot had these timers, without anybody who reads from its socket."""
-        session = self.session(socket)
+    def greeted(self, socket: Socket, *views: event_pb2.TimerView, user: str = "bob") -> AppSession:
+        """A session whose snapshot had these timers, without anybody who reads from its socket."""
+        session = self.session(socket, user)
         session.connection_id = "c"
         session.knowledge.snapshot(snapshot_of(*views), ())
         self._greeted.append(session)
@@ -437,3 +444,46 @@ async def test_the_answer_to_a_repeated_stop_shows_the_timer_that_was_brought_ba
     session._app_conversation._stopped(written(9, view(10, 5, name="back")), STOP)
     session.offer(state(10, 5, "back"))
     await until(lambda: socket.shown() == ["back"])
+
+
+# --- what sharing costs ---------------------------------------------------------------------------------------------------
+
+
+def share(session: AppSession, timer_id: str, members: Sequence[str], wanted: Sequence[str]) -> None:
+    """The answer to an update of alice's with the whole set of members, when those of the timer are others."""
+    request = SharedWrite(item=timer_pb2.WriteItem(timer_id=timer_id), share_with=tuple(wanted), must_see=False)
+    session._app_conversation._updated(written(9, view(9, 5, members=members, timer_id=timer_id)).outcome, request)
+
+
+def users(count: int) -> list[str]:
+    return [f"user{number}" for number in range(count)]
+
+
+async def test_every_change_of_a_member_is_worth_a_message_of_the_connections_rate(edge: Edge) -> None:
+    session = edge.greeted(Socket(), user="alice")
+    share(session, "tea", [], users(500))
+    await until(lambda: len(edge.services.changes) == 500)
+    share(session, "eggs", [], users(500))  # on its way already when that turned out
+    await until(lambda: "eggs" in session._correcting)  # which the phone is told
+    assert len(edge.services.changes) == 500
+    wait = session._app_conversation._rate.check(time.monotonic())
+    assert 10 < wait < 500 / edge.hub.settings.messages_per_second
+
+
+async def test_of_many_sets_at_once_only_one_is_more_than_the_rate_allows(edge: Edge) -> None:
+    session = edge.greeted(Socket(), user="alice")
+    for number in range(20):
+        share(session, f"t{number}", [], users(500))
+    await until(lambda: len(session._correcting) == 19)
+    await until(lambda: len(edge.services.changes) == 500)
+
+
+async def test_a_phone_that_shares_with_a_few_or_changes_a_timer_of_many_is_not_held_up(edge: Edge) -> None:
+    session = edge.greeted(Socket(), user="alice")
+    share(session, "tea", [], users(5))
+    await until(lambda: len(edge.services.changes) == 5)
+    for _ in range(20):
+        share(session, "team", users(500), users(500))
+        await until(lambda: not session._app_conversation._sharing)
+        assert session._app_conversation._rate.check(time.monotonic()) == 0
+    assert not session._correcting

@@ -26,8 +26,7 @@ class TokenBucket:
         """Takes a token, if there is one. `now` in seconds, by a clock that never goes back."""
         if not self.rate:
             return True
-        self._tokens = min(self.burst, self._tokens + (now - self._updated_at) * self.rate)
-        self._updated_at = now
+        self._fill(now)
         if self._tokens < 1:
             return False
         self._tokens -= 1
@@ -38,9 +37,19 @@ class TokenBucket:
         if self.rate:
             self._tokens -= tokens
 
+    def owes(self, now: float) -> bool:
+        """Whether more was taken than there has been since."""
+        if self.rate:
+            self._fill(now)
+        return self._tokens < 0
+
     def wait(self) -> float:
         """Seconds until there is a token again, as of the last `take`."""
         return max(1 - self._tokens, 0) / self.rate if self.rate else 0.0
+
+    def _fill(self, now: float) -> None:
+        self._tokens = min(self.burst, self._tokens + (now - self._updated_at) * self.rate)
+        self._updated_at = now
 
 
 class RateLimit:
@@ -63,3 +72,12 @@ class RateLimit:
         if not self._refusals.take(now):
             raise PermissionError
         return self._messages.wait()
+
+    def charge(self, more: int, now: float) -> float:
+        """A message that was welcome turns out to be worth so many more. Seconds to wait with those, as others like it came before;
+        0 when they are welcome, too, and taken: then the next messages may have to wait.
+        """
+        if self._messages.owes(now):
+            return self._messages.wait()
+        self._messages.owe(more)
+        return 0.0

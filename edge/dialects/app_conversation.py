@@ -136,19 +136,21 @@ class AppConversation(Conversation):
 
     def _stopped(self, result: timer_pb2.WriteResult, request: Write) -> None:
         """The timer is stopped, or was so before, or is none of the user's: for the app that is the same."""
-        timer_id = request.item.timer_id
+        timer_id, app, outcome = request.item.timer_id, self._app, result.outcome  # of version 0 when there is none
+        if app.knowledge.version_of(timer_id) > outcome.version:
+            return  # it was brought back since, and what waits for the app says so
+        app.outlet.drop_state(timer_id)
+        app.dropped(timer_id)
         if result.HasField("outcome"):
-            outcome = result.outcome
-            self._app.knowledge.wrote(_state(outcome.view), outcome.version, outcome.base_version, waiting=False)
-            self._app.outlet.drop_state(timer_id)
-        self._app.dropped(timer_id)
+            state = _state(outcome.view)
+            app.knowledge.wrote(state, outcome.version, outcome.base_version, waiting=False)
+            app.show(state)  # which is not the stop when the timer was brought back before the stop was repeated
 
     def _updated(self, outcome: timer_pb2.WriteOutcome, request: SharedWrite) -> None:
         view, app = outcome.view, self._app
         app.clock.shows(view.timer)
         if request.must_see and outcome.version == view.timer.version:
-            state = _state(view)
-            app.send_state(state, state.frame(self._codec))
+            app.show(_state(view))
         if request.share_with is None:
             return
         audience = view.audience
@@ -193,9 +195,12 @@ class AppConversation(Conversation):
             if result.HasField("outcome") and isinstance(request, SharedWrite):
                 del self._repeating[timer_id]
                 outcome, state = result.outcome, _state(result.outcome.view)
-                self._app.knowledge.wrote(state, outcome.version, outcome.base_version, waiting=False)
-                if outcome.version == state.version:
-                    self._app.send_state(state, state.frame(self._codec))  # who knows what it was shown meanwhile
+                if not self._app.knowledge.outlived(timer_id, state.version, state.audience_version):
+                    must_see = self._app.knowledge.wrote(state, outcome.version, outcome.base_version, waiting=False)
+                    if must_see and state.stopped:
+                        self._app.send_state(state, state.frame(self._codec))  # by somebody else, who was faster
+                    else:
+                        self._app.show(state)  # who knows what it was shown meanwhile
                 self._app.settled(timer_id)
                 self._updated(outcome, request)
                 return
@@ -231,7 +236,9 @@ class AppConversation(Conversation):
         del self._sharing[timer_id]
 
     async def _change_members(self, timer_id: str, current: list[str], wish: _Wish) -> list[str]:
-        """Returns who the members are then. Raises what a change is refused with, when all others are made."""
+        """Returns who the members are then. Raises what a change is refused with, when all others are made; or, with none made, that
+        so many changes are too many by now: each is worth a message.
+        """
         app = self._app
         wanted = [user for user in wish.share_with if user != app.user_id]
         changes = app.members.said(timer_id, current, wanted)
@@ -243,6 +250,9 @@ class AppConversation(Conversation):
                 for user in changes.add
             ),
         ]
+        wait = self._rate.charge(len(items), time.monotonic()) if items else 0.0
+        if wait:
+            raise errors.too_many("changes of members", wait)
         for item in items:
             item.operation_id = self._operation_id(None, item)
             self._fill_origin(item.origin)

@@ -44,6 +44,10 @@ PONG_INTERVAL = 10.0
 SILENCE = 45.0
 """Seconds without a word after which a superseded socket is cut: its device pings every 30 s while it believes in one."""
 
+QUIET_END = 100.0
+"""Seconds after its goodbye at which a superseded socket is cut, whatever is still said on it: it counts towards no user's limit,
+and neither idleness, nor age, nor the end of its token ends it any more."""
+
 ABANDONED = 100.0
 """Seconds without a ping, after the first one, after which a socket is one that its device has left behind: three are missing."""
 
@@ -210,23 +214,41 @@ class AppSession(Session):
                     log.warning("timer not loaded yet", timer_id=timer_id, error=brief(error))
                     await asyncio.sleep(_CORRECT_AGAIN)
                 else:
-                    if self.knowledge.ready:
-                        self._tell_what_is_so(timer_id, result)
+                    # Before the snapshot it would be too early: what that says of the timer may be thrown away.
+                    if self.knowledge.ready and self._tell_what_is_so(timer_id, result):
                         return
-                    await asyncio.sleep(_CORRECT_AGAIN)  # what the snapshot says of it may be thrown away
+                    await asyncio.sleep(_CORRECT_AGAIN)
         finally:
             self._correcting.pop(timer_id, None)
         self.give_up()
 
-    def _tell_what_is_so(self, timer_id: str, result: timer_pb2.GetResult) -> None:
-        view = result.view
+    def _tell_what_is_so(self, timer_id: str, result: timer_pb2.GetResult) -> bool:
+        """False: it is not so any more, since something newer came while it was read."""
+        view, known = result.view, self.knowledge
         name = event_id(timer_id, view.timer.version, view.audience.version)
         state = TimerState(view, name, now_us())
         if not result.HasField("view") or state.stopped or not state.visible_to(self.user_id):
+            if known.version_of(timer_id) > state.version or self._knows_newer_members(timer_id, state):
+                return False
             self.send_gone(timer_id, name)
-        elif view.timer.version >= self.knowledge.version_of(timer_id):
-            self.knowledge.offer_loaded(state)  # whatever it says: what the device shows is not what it was sent
+            return True
+        known.offer_loaded(state)
+        if known.version_of(timer_id) != state.version or self._knows_newer_members(timer_id, state):
+            return False
+        self.send_state(state, state.frame(self._codec))  # known or not: what the device shows is not what it was sent
+        return True
+
+    def show(self, state: TimerState) -> None:
+        """Sends what the device is known to have, and may not show. It was read a while ago: what came since must not be undone."""
+        if self.knowledge.version_of(state.timer_id) != state.version:
+            return
+        if self._knows_newer_members(state.timer_id, state):
+            self.correct(state.timer_id)
+        else:
             self.send_state(state, state.frame(self._codec))
+
+    def _knows_newer_members(self, timer_id: str, state: TimerState) -> bool:
+        return self.knowledge.audience_is_known(timer_id, state.audience_version + 1)
 
     # --- being delivered to -------------------------------------------------------------------------------------------
 
@@ -263,8 +285,10 @@ class AppSession(Session):
         return must_tell
 
     def forget(self, timer_id: str, audience_version: int) -> bool:
-        self.dropped(timer_id)
-        return super().forget(timer_id, audience_version)
+        must_tell = super().forget(timer_id, audience_version)
+        if not self.knowledge.version_of(timer_id):  # else it has been shared again since
+            self.dropped(timer_id)
+        return must_tell
 
     def _send_now(self, state: TimerState, frame: bytes) -> None:
         self._has(state.view, state.event_id)
@@ -392,13 +416,21 @@ class AppSession(Session):
 
     async def _end_quietly(self, code: CloseCode) -> None:
         """Says goodbye, and cuts the connection only when its peer has been silent: the app takes the end of a socket that it
-        has left for the end of the one that it uses, and reconnects; for ever, since each leaves another one behind.
+        has left for the end of the one that it uses, and reconnects; for ever, since each leaves another one behind. Who has
+        not read the goodbye, and goes on talking, is cut all the same in the end.
         """
         self._hub.presence.close(self.connection_id)
         self._said_goodbye = True
         self.wake()
         if not self._socket.closed:
             self.outlet.goodbye(code.code, code.reason)
-        while self._reading and not self._restarting and time.monotonic() - self._heard_at < SILENCE:
-            await asyncio.sleep(_POLL)
-        self.outlet.shut()
+        too_many = self._devices.begin_ending(self)
+        if too_many is not None:
+            too_many.outlet.shut()
+        try:
+            end = time.monotonic() + QUIET_END
+            while self._reading and not self._restarting and time.monotonic() < min(end, self._heard_at + SILENCE):
+                await asyncio.sleep(_POLL)
+        finally:
+            self._devices.ended(self)
+            self.outlet.shut()

@@ -15,6 +15,10 @@ log = logs.get(__name__)
 MAX_REMEMBERED = 20_000
 """Devices of which something is remembered while they are away; some 300 bytes each."""
 
+MAX_ENDING = 32
+"""Superseded sockets of one user that are left open at once. A phone that connects every 5 s, as often as it can, leaves nine
+within the time that silent ones are kept."""
+
 Device: TypeAlias = tuple[str, str]
 """A user and what one of its devices is called."""
 
@@ -24,6 +28,7 @@ class Devices:
 
     def __init__(self) -> None:
         self._newest: dict[Device, AppSession] = {}
+        self._ending: dict[str, dict[AppSession, None]] = {}
         self._offsets: OrderedDict[Device, int] = OrderedDict()
         self._left_at_us: OrderedDict[Device, int] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -43,6 +48,25 @@ class Devices:
             return False
         del self._newest[device]
         return True
+
+    def begin_ending(self, session: "AppSession") -> "AppSession | None":
+        """A superseded session is going to end some time. When its user has too many of those, returns the one that has been ending
+        for longest, which is to end now.
+        """
+        ending = self._ending.setdefault(session.user_id, {})
+        ending[session] = None
+        if len(ending) <= MAX_ENDING:
+            return None
+        oldest = next(iter(ending))
+        del ending[oldest]
+        return oldest
+
+    def ended(self, session: "AppSession") -> None:
+        """A session that was ending has ended."""
+        ending = self._ending.get(session.user_id, {})
+        ending.pop(session, None)
+        if not ending:
+            self._ending.pop(session.user_id, None)
 
     def left(self, device: Device, at_us: int) -> None:
         """A device was told everything up to a moment."""

@@ -2,7 +2,7 @@
 
 from edge.close_codes import CloseCode
 from edge.codec.app import AppCodec
-from edge.dialects import app_session, spacing
+from edge.dialects import app_session, devices, spacing
 from edge.dialects.app_conversation import REPEATS_END
 from edge.dialects.choice import Dialect
 from edge.dialects.echoes import WINDOW
@@ -20,6 +20,8 @@ def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
         f"sends a pong every {app_session.PONG_INTERVAL:g} s once it has pinged",
         f"also unasked, every {app_session.PONG_INTERVAL:g} s",
         f"no ping has come for {app_session.ABANDONED:g} s, and cuts it when it has been silent for {app_session.SILENCE:g} s",
+        f"What goes on talking is cut {app_session.QUIET_END:g} s after that frame",
+        f"the oldest one when a user has left more than {devices.MAX_ENDING}",
         f"takes a stop within {WINDOW:g} s after a stop was read for its echo",
         f"repeats it for up to {REPEATS_END:g} s",
         f"rounded to {STEP} minutes",

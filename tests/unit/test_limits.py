@@ -79,3 +79,18 @@ def test_a_connection_that_is_a_little_too_fast_is_never_closed() -> None:
     waits = [limit.check(number / 15) for number in range(15 * 600)]  # ten minutes at one and a half times the rate
     refused = sum(1 for wait in waits if wait)
     assert refused == pytest.approx(15 * 600 - 10 * 600, rel=0.05)
+
+
+def test_what_turns_out_to_be_worth_several_messages_is_taken_at_once_and_waited_for_by_the_next() -> None:
+    limit = RateLimit(rate=4, burst=10, now=0.0)
+    assert limit.check(0.0) == 0.0
+    assert limit.charge(20, 0.0) == 0.0
+    assert limit.charge(1, 0.0) == pytest.approx(3.0)
+    assert limit.check(0.0) == pytest.approx(3.0)
+    assert limit.check(3.0) == 0.0
+    assert limit.charge(1, 3.0) == 0.0  # nothing is owed
+
+
+def test_without_a_rate_nothing_is_charged() -> None:
+    limit = RateLimit(rate=0, burst=0, now=0.0)
+    assert [limit.charge(1_000, 0.0), limit.charge(1_000, 0.0), limit.check(0.0)] == [0.0, 0.0, 0.0]

@@ -9,11 +9,13 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -44,7 +46,7 @@ _MODULES = {
 
 async def run() -> int:
     """Runs all processes until SIGINT or SIGTERM; returns the exit code."""
-    environment = {"BUBBLE_DEV": "1", "BUBBLE_DRAIN_SECONDS": "3", **os.environ}
+    environment = {"BUBBLE_DEV": "1", "BUBBLE_DRAIN_SECONDS": "3", "BUBBLE_BUILD": _build(), **os.environ}
     os.environ.update(environment)
     try:
         listening = {name: (variable, "127.0.0.1", settings().port) for name, (variable, settings) in _PORTS.items()}
@@ -140,6 +142,15 @@ def _is_ready(url: str) -> bool:
             return True
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _build() -> str:
+    """What git calls the source that is run here; "" when it knows nothing of it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603  # all ours
+    except OSError:  # there is no git
+        return ""
 
 
 def _is_free(host: str, port: int) -> bool:

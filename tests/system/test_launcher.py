@@ -1,13 +1,18 @@
 """`make run`, as a newcomer meets it (without make: the command it runs)."""
 
 import asyncio
+import json
 import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.docs.pages import ROOT
 from tests.system.client import Client
 
 PORTS = (
@@ -92,6 +97,23 @@ async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         await process.communicate()
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("given", [None, "mine"])
+async def test_all_processes_say_what_commit_they_are_built_from_unless_told_otherwise(
+    tmp_path: Path, given: str | None
+) -> None:
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    process = await _launch(_environment(tmp_path / "data") | ({} if given is None else {"BUBBLE_BUILD": given}))
+    try:
+        lines = (await _output_until(process, r"Ctrl-C stops it")).splitlines()
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    started = [json.loads(line) for line in lines if '"starting"' in line]
+    assert [line["build"] for line in started] == [given or git.stdout.strip()] * 4
 
 
 async def test_wrong_settings_are_named_in_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`make run`, as a newcomer meets it (without make: the command it runs)."""
+"""`make run`, as a newcomer meets it (mostly without make: the command it runs)."""
 
 import asyncio
 import json
@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,10 @@ async def _launch(environment: dict[str, str]) -> asyncio.subprocess.Process:
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def _output_until(process: asyncio.subprocess.Process, pattern: str) -> str:
@@ -89,14 +94,39 @@ async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
     process = await _launch(_environment(tmp_path / "data"))
     try:
         await _output_until(process, r"Ctrl-C stops it")
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        timer = next(pid for pid in children if b"timer_service" in Path(f"/proc/{pid}/cmdline").read_bytes())
-        os.kill(int(timer), signal.SIGKILL)
+        timer = next(
+            pid for pid in _children(process.pid) if b"timer_service" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+        os.kill(timer, signal.SIGKILL)
         await _output_until(process, r"timer ended with -9, starting it again\n(.*\n)*.*serving")
     finally:
         process.send_signal(signal.SIGINT)
         await process.communicate()
     assert process.returncode == 0
+
+
+async def test_make_that_is_told_to_end_ends_all_processes_in_order(tmp_path: Path) -> None:
+    venv = Path(sys.prefix)  # which is not made anew, whatever its age
+    process = await asyncio.create_subprocess_exec(
+        "make",
+        f"--old-file={venv / 'runtime'}",
+        f"VENV={venv}",
+        "run",
+        cwd=ROOT,
+        env=_environment(tmp_path / "data"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        await _output_until(process, r"Ctrl-C stops it")
+        process.terminate()
+        text = (await asyncio.wait_for(process.communicate(), 20))[0].decode()  # read to its end: nobody has it open
+        assert text.count('"event": "stopped"') == 4, text
+        assert "killing it" not in text
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the others are told when the launcher is gone
 
 
 @pytest.mark.parametrize("given", [None, "mine"])

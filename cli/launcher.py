@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -55,19 +56,19 @@ async def run() -> int:
         print(f"wrong settings: {describe(error)}", file=sys.stderr)
         return 2
     listening["edge"] = ("BUBBLE_EDGE_PORT", edge.host, edge.port)
-    for name, (variable, host, port) in listening.items():
-        if not _is_free(host, port):
-            print(f"Port {port} ({name}) is taken: stop what listens there, or set {variable}.", file=sys.stderr)
-            return 1
-    for name in ("timer", "sharing", "connection"):
-        environment.setdefault(f"BUBBLE_{name.upper()}_ADDRESS", f"127.0.0.1:{listening[name][2]}")
+    refusal = _choose_ports(listening, environment)
+    if refusal:
+        print(refusal, file=sys.stderr)
+        return 1
+    for name, (variable, _) in _PORTS.items():
+        environment.setdefault(f"BUBBLE_{name.upper()}_ADDRESS", f"127.0.0.1:{environment[variable]}")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     children = [_Child(name, module, environment) for name, module in _MODULES.items()]
     supervisors = [asyncio.create_task(child.supervise()) for child in children]
-    greeting = asyncio.create_task(_greet(edge))
+    greeting = asyncio.create_task(_greet(edge, f"http://{edge.host}:{environment['BUBBLE_EDGE_PORT']}"))
     await stop.wait()
     greeting.cancel()
     print("\nStopping ...", file=sys.stderr)
@@ -118,8 +119,7 @@ class _Child:
             await process.wait()
 
 
-async def _greet(edge: EdgeSettings) -> None:
-    url = f"http://{edge.host}:{edge.port}"
+async def _greet(edge: EdgeSettings, url: str) -> None:
     deadline = time.monotonic() + _UP_WITHIN
     while not await asyncio.to_thread(_is_ready, url):
         if time.monotonic() > deadline:
@@ -153,15 +153,20 @@ def _build() -> str:
         return ""
 
 
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+def _choose_ports(listening: Mapping[str, tuple[str, str, int]], environment: dict[str, str]) -> str:
+    """Puts the port of each process into the environment, a free one in the place of 0: the others must know it, and it must be
+    the same after a restart. Returns why that can't be, or "".
+    """
+    with ExitStack() as probes:  # all are open until the last one is known, or a free one could be found twice
+        for name, (variable, host, port) in listening.items():
+            probe = probes.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                return f"Port {port} ({name}) is taken: stop what listens there, or set {variable}."
+            environment[variable] = str(probe.getsockname()[1])
+    return ""
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -90,6 +90,21 @@ async def test_it_prints_an_address_and_a_token_that_work_and_keeps_its_data(tmp
         assert process.returncode == 0
 
 
+async def test_ports_of_0_are_free_ones_and_the_printed_address_works(tmp_path: Path) -> None:
+    environment = _environment(tmp_path / "data") | dict.fromkeys(PORTS, "0")
+    process = await _launch(environment)
+    try:
+        text = await _output_until(process, r"Ctrl-C stops it")
+        printed = re.search(r"is up:\s+http://127\.0\.0\.1:(\d+)/[^$]*development token:\s+(\S+)", text)
+        assert printed
+        async with Client(int(printed[1]), "alice", "phone", token=printed[2]) as alice:
+            await alice.done(type="timer", action="update", timer={"id": "tea", "name": "Tea"})
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    assert process.returncode == 0
+
+
 async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
     process = await _launch(_environment(tmp_path / "data"))
     try:

@@ -6,6 +6,7 @@ killed, to see what happens): it is started again and the system catches up.
 
 import asyncio
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -56,7 +57,7 @@ async def run() -> int:
         print(f"wrong settings: {describe(error)}", file=sys.stderr)
         return 2
     listening["edge"] = ("BUBBLE_EDGE_PORT", edge.host, edge.port)
-    refusal = _choose_ports(listening, environment)
+    refusal = _lock(edge.data_dir.absolute()) or _choose_ports(listening, environment)
     if refusal:
         print(refusal, file=sys.stderr)
         return 1
@@ -151,6 +152,18 @@ def _build() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603  # all ours
     except OSError:  # there is no git
         return ""
+
+
+def _lock(directory: Path) -> str:
+    """Makes this the only launcher on a data directory until it ends, however it does. Returns why it can't be, or ""."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)  # kept open, and by no child
+    except BlockingIOError:
+        return f"Another `make run` uses {directory}: stop it, or set BUBBLE_DATA_DIR, and other ports, for a second system."
+    except OSError as error:
+        return f"{directory} can't be used: {error.strerror}. BUBBLE_DATA_DIR names another directory."
+    return ""
 
 
 def _choose_ports(listening: Mapping[str, tuple[str, str, int]], environment: dict[str, str]) -> str:

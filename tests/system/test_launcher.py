@@ -65,6 +65,18 @@ async def _output_until(process: asyncio.subprocess.Process, pattern: str) -> st
     return text
 
 
+async def _refused(environment: dict[str, str]) -> str:
+    """What one says that does not start."""
+    process = await _launch(environment)
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), 20)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+    assert process.returncode == 1
+    return output.decode()
+
+
 async def test_it_prints_an_address_and_a_token_that_work_and_keeps_its_data(tmp_path: Path) -> None:
     environment = _environment(tmp_path / "data")
     port = int(environment["BUBBLE_EDGE_PORT"])
@@ -80,10 +92,8 @@ async def test_it_prints_an_address_and_a_token_that_work_and_keeps_its_data(tmp
                     await alice.done(type="timer", action="update", timer={"id": "tea", "name": "Tea"})
                 else:
                     assert [timer["name"] for timer in alice.snapshot["timers"]] == ["Tea"]
-            second = await _launch(environment)
-            refusal, _ = await second.communicate()
-            assert second.returncode == 1
-            assert re.search(r"Port \d+ \(\w+\) is taken: .*BUBBLE_\w+_PORT", refusal.decode())
+            refusal = await _refused(environment | {"BUBBLE_DATA_DIR": str(tmp_path / "other")})
+            assert re.fullmatch(r"Port \d+ \(\w+\) is taken: .*BUBBLE_\w+_PORT.*\n", refusal)
         finally:
             process.send_signal(signal.SIGINT)
             await process.communicate()
@@ -103,6 +113,31 @@ async def test_ports_of_0_are_free_ones_and_the_printed_address_works(tmp_path: 
         process.send_signal(signal.SIGINT)
         await process.communicate()
     assert process.returncode == 0
+
+
+async def test_two_systems_never_share_a_data_directory_and_one_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    first = await _launch(_environment(data))
+    try:
+        await _output_until(first, r"Ctrl-C stops it")
+        refusal = await _refused(_environment(data))
+        assert re.fullmatch(rf"Another `make run` uses {data}: stop it, or set BUBBLE_DATA_DIR.*\n", refusal)
+    finally:
+        first.kill()
+        await first.communicate()
+    second = await _launch(_environment(data))
+    try:
+        await _output_until(second, r"Ctrl-C stops it")
+    finally:
+        second.send_signal(signal.SIGINT)
+        await second.communicate()
+    assert second.returncode == 0
+
+
+async def test_a_data_directory_that_can_not_be_had_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file")
+    refusal = await _refused(_environment(tmp_path / "data"))
+    assert re.fullmatch(r"\S+/data can't be used: File exists\. BUBBLE_DATA_DIR .*\n", refusal)
 
 
 async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:

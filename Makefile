@@ -15,7 +15,7 @@ help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 run: $(VENV)/runtime ## The whole system on this machine; data in ./data; Ctrl-C stops it
-	@BUBBLE_BUILD="$${BUBBLE_BUILD-$$(git describe --always --dirty 2>/dev/null)}" $(BIN)/python -m cli run
+	@exec $(BIN)/python -m cli run  # as the process of the recipe: make hands its SIGTERM on to that one only
 
 doctor: $(VENV)/runtime ## What runs, how it is, and what is wrong
 	@$(BIN)/python -m cli doctor

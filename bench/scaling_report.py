@@ -9,7 +9,7 @@ from bench.tables import Document
 from bench.targets import ROOT
 
 PAGE = ROOT / "docs" / "scaling.md"
-BEGIN = "<!-- scaling: from here to its end, this is written by `python -m bench.scaling` -->"
+BEGIN = "<!-- scaling: from here to its end, this is written by `make scaling` -->"
 END = "<!-- scaling: end -->"
 _SKELETON = f"# Scaling\n\n{BEGIN}\n{END}\n"
 

@@ -6,14 +6,18 @@ killed, to see what happens): it is started again and the system catches up.
 
 import asyncio
 import ctypes
+import fcntl
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -44,7 +48,7 @@ _MODULES = {
 
 async def run() -> int:
     """Runs all processes until SIGINT or SIGTERM; returns the exit code."""
-    environment = {"BUBBLE_DEV": "1", "BUBBLE_DRAIN_SECONDS": "3", **os.environ}
+    environment = {"BUBBLE_DEV": "1", "BUBBLE_DRAIN_SECONDS": "3", "BUBBLE_BUILD": _build(), **os.environ}
     os.environ.update(environment)
     try:
         listening = {name: (variable, "127.0.0.1", settings().port) for name, (variable, settings) in _PORTS.items()}
@@ -53,19 +57,19 @@ async def run() -> int:
         print(f"wrong settings: {describe(error)}", file=sys.stderr)
         return 2
     listening["edge"] = ("BUBBLE_EDGE_PORT", edge.host, edge.port)
-    for name, (variable, host, port) in listening.items():
-        if not _is_free(host, port):
-            print(f"Port {port} ({name}) is taken: stop what listens there, or set {variable}.", file=sys.stderr)
-            return 1
-    for name in ("timer", "sharing", "connection"):
-        environment.setdefault(f"BUBBLE_{name.upper()}_ADDRESS", f"127.0.0.1:{listening[name][2]}")
+    refusal = _lock(edge.data_dir.absolute()) or _choose_ports(listening, environment)
+    if refusal:
+        print(refusal, file=sys.stderr)
+        return 1
+    for name, (variable, _) in _PORTS.items():
+        environment.setdefault(f"BUBBLE_{name.upper()}_ADDRESS", f"127.0.0.1:{environment[variable]}")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     children = [_Child(name, module, environment) for name, module in _MODULES.items()]
     supervisors = [asyncio.create_task(child.supervise()) for child in children]
-    greeting = asyncio.create_task(_greet(edge))
+    greeting = asyncio.create_task(_greet(edge, f"http://{edge.host}:{environment['BUBBLE_EDGE_PORT']}"))
     await stop.wait()
     greeting.cancel()
     print("\nStopping ...", file=sys.stderr)
@@ -116,8 +120,7 @@ class _Child:
             await process.wait()
 
 
-async def _greet(edge: EdgeSettings) -> None:
-    url = f"http://{edge.host}:{edge.port}"
+async def _greet(edge: EdgeSettings, url: str) -> None:
     deadline = time.monotonic() + _UP_WITHIN
     while not await asyncio.to_thread(_is_ready, url):
         if time.monotonic() > deadline:
@@ -142,15 +145,41 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+def _build() -> str:
+    """What git calls the source that is run here; "" when it knows nothing of it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603  # all ours
+    except OSError:  # there is no git
+        return ""
+
+
+def _lock(directory: Path) -> str:
+    """Makes this the only launcher on a data directory until it ends, however it does. Returns why it can't be, or ""."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)  # kept open, and by no child
+    except BlockingIOError:
+        return f"Another `make run` uses {directory}: stop it, or set BUBBLE_DATA_DIR, and other ports, for a second system."
+    except OSError as error:
+        return f"{directory} can't be used: {error.strerror}. BUBBLE_DATA_DIR names another directory."
+    return ""
+
+
+def _choose_ports(listening: Mapping[str, tuple[str, str, int]], environment: dict[str, str]) -> str:
+    """Puts the port of each process into the environment, a free one in the place of 0: the others must know it, and it must be
+    the same after a restart. Returns why that can't be, or "".
+    """
+    with ExitStack() as probes:  # all are open until the last one is known, or a free one could be found twice
+        for name, (variable, host, port) in listening.items():
+            probe = probes.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                return f"Port {port} ({name}) is taken: stop what listens there, or set {variable}."
+            environment[variable] = str(probe.getsockname()[1])
+    return ""
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -52,6 +52,8 @@ class TokenVerifier:
 
     async def verify(self, token: str) -> Identity:
         """The bearer of a good token. Raises Unauthorized."""
+        if not token:
+            raise Unauthorized("The token is missing")
         try:
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg")

@@ -1,5 +1,6 @@
 """The settings of the edge."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -11,6 +12,9 @@ from runtime.settings import ProcessSettings
 _ADDRESS = (
     "`host:port` of the {} service; a name that resolves to many replicas, or several `ip:port` separated by commas"
 )
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
+_DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")  # browsers leave it out
 
 
 class EdgeSettings(ProcessSettings):
@@ -65,7 +69,8 @@ class EdgeSettings(ProcessSettings):
     allowed_origins: str = Field(
         "",
         validation_alias="BUBBLE_ALLOWED_ORIGINS",
-        description="web origins that may connect beside the edge's own, separated by commas; `*` = all",
+        description="web origins that may connect beside the edge's own, as browsers send them (`https://app.example`, "
+        "`http://localhost:3000`), separated by commas; `*` = all",
     )
     messages_per_second: float = Field(
         20,
@@ -153,6 +158,17 @@ class EdgeSettings(ProcessSettings):
     def _zone_exists(cls, value: str) -> str:
         if zone_from(value) is None:
             raise ValueError("neither a time zone that is known here nor an offset such as +02:00")
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for origin in map(str.strip, value.split(",")):
+            if origin not in ("", "*") and (not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.fullmatch(origin)):
+                raise ValueError(
+                    "one of them is no origin as a browser sends it: scheme://host or scheme://host:port in small letters, "
+                    "without a slash at the end, and without the port that the scheme has anyway"
+                )
         return value
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """The OpenAPI document of REST, made of the structs that requests are checked against.
 
-It is served at `/openapi.json` and kept as `docs/openapi.json`: `python -m edge.rest.openapi > docs/openapi.json`, which a test
-compares.
+It is served at `/openapi.json` and kept as `docs/openapi.json`: `.venv/bin/python -m edge.rest.openapi >
+docs/openapi.json`, which a test compares.
 """
 
 import sys

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from edge import errors, metrics
-from edge.auth import Identity, Unauthorized
+from edge.auth import Identity
 from edge.dialects.devices import Devices
 from edge.errors import ClientError, busy, too_many
 from edge.guard import guarded, retry_after
@@ -119,6 +119,9 @@ class Rest:
                     if route.path == path:
                         resource.add_route(route.method, guarded(self._handler(route)))
                 resource.add_route(hdrs.METH_OPTIONS, guarded(self._preflight))
+                resource.add_route(hdrs.METH_ANY, guarded(self._wrong_method))
+            for first in dict.fromkeys(path.split("/")[1] for path in paths):
+                router.add_route(hdrs.METH_ANY, f"{prefix}/{first}{{rest:(/.*)?}}", guarded(self._nothing_there))
 
     async def _openapi(self, request: web.Request) -> web.Response:
         return web.Response(body=self._document, content_type=_JSON, headers=self._cors(request))
@@ -128,11 +131,19 @@ class Rest:
         headers = self._cors(request)
         if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in headers:
             return self._fault(request, ClientError(403, "This origin may not ask"), unrecorded())
-        methods = sorted({route.method for route in request.match_info.route.resource or ()} - {hdrs.METH_OPTIONS})
-        headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = ", ".join(methods)
+        headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = ", ".join(_methods(request))
         headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "authorization, content-type, deviceid, traceparent, tz"
         headers[hdrs.ACCESS_CONTROL_MAX_AGE] = str(_PREFLIGHT_GOOD_FOR)
         return web.Response(status=204, headers=headers)
+
+    async def _wrong_method(self, request: web.Request) -> web.Response:
+        methods = [*_methods(request), hdrs.METH_OPTIONS]
+        response = self._fault(request, ClientError(405, f"This path takes {', '.join(methods)}"), unrecorded())
+        response.headers[hdrs.ALLOW] = ", ".join(methods)
+        return response
+
+    async def _nothing_there(self, request: web.Request) -> web.Response:
+        return self._fault(request, ClientError(404, "There is no such path"), unrecorded())
 
     def _handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         kind = f"{route.method} {route.path}"
@@ -266,14 +277,17 @@ class Rest:
         return web.Response(status=error.code, body=msgspec.json.encode(fault), content_type=_JSON, headers=headers)
 
 
+def _methods(request: web.Request) -> list[str]:
+    """What is done at the path of a request, preflights excepted."""
+    routes = request.match_info.route.resource or ()
+    return sorted({route.method for route in routes} - {hdrs.METH_OPTIONS, hdrs.METH_ANY})
+
+
 def _token(request: web.Request) -> str:
-    """Of the header, with or without `Bearer `. Raises Unauthorized."""
+    """Of the header, with or without `Bearer `; "" when there is none."""
     given = request.headers.get(hdrs.AUTHORIZATION, "")
     scheme, _, rest = given.partition(" ")
-    token = rest.strip() if scheme.lower() == "bearer" else given
-    if not token:
-        raise Unauthorized("The token is missing")
-    return token
+    return rest.strip() if scheme.lower() == "bearer" else given
 
 
 def _decoded(data: bytes, wanted: type[msgspec.Struct]) -> msgspec.Struct:

@@ -33,6 +33,7 @@ class SqliteDatabase:
     """One open database. Made by `open_sqlite`."""
 
     def __init__(self, path: Path) -> None:
+        path.touch(mode=0o600)  # the mode of a new file only, for its user alone; SQLite gives it to -wal and -shm
         self._writer = ThreadPoolExecutor(1, f"sqlite-write {path.name}")
         self._reader = ThreadPoolExecutor(1, f"sqlite-read {path.name}")
         self._write_connection = _connect(path)

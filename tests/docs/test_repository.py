@@ -42,6 +42,16 @@ def test_every_make_target_that_is_named_exists() -> None:
         assert named <= targets, f"{page}: {named - targets}"
 
 
+@pytest.mark.parametrize("page", documents())
+def test_every_python_that_is_named_is_the_one_that_has_what_is_needed(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for piece in [
+        *re.findall(r"`([^`\n]+)`", text),
+        *(line for block in code_blocks(page) for line in block.text.splitlines()),
+    ]:
+        assert not re.match(r"\s*python3? ", piece), f"{page}: {piece}"
+
+
 def test_the_dependencies_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     for marker, required in (

@@ -44,6 +44,20 @@ async def test_the_directory_and_the_file_are_made(database: SqliteDatabase, pat
     assert path.exists()
 
 
+async def test_what_is_made_is_for_its_user_alone(database: SqliteDatabase, path: Path) -> None:
+    await add(database, 1)
+    modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+    assert modes == {"test.sqlite": 0o600, "test.sqlite-wal": 0o600, "test.sqlite-shm": 0o600}
+
+
+async def test_a_file_that_somebody_has_opened_to_others_stays_so(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.touch()
+    path.chmod(0o640)
+    async with open_sqlite(path, SCHEMA):
+        assert path.stat().st_mode & 0o777 == 0o640
+
+
 async def test_a_commit_waits_for_the_disk(database: SqliteDatabase) -> None:
     def pragma(connection: sqlite3.Connection) -> tuple[object, object]:
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()

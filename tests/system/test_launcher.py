@@ -1,13 +1,19 @@
-"""`make run`, as a newcomer meets it (without make: the command it runs)."""
+"""`make run`, as a newcomer meets it (mostly without make: the command it runs)."""
 
 import asyncio
+import json
 import os
 import re
 import signal
 import socket
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
+from tests.docs.pages import ROOT
 from tests.system.client import Client
 
 PORTS = (
@@ -44,6 +50,10 @@ async def _launch(environment: dict[str, str]) -> asyncio.subprocess.Process:
     )
 
 
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 async def _output_until(process: asyncio.subprocess.Process, pattern: str) -> str:
     assert process.stdout is not None
     text = ""
@@ -53,6 +63,18 @@ async def _output_until(process: asyncio.subprocess.Process, pattern: str) -> st
             assert line, f"ended before {pattern!r}:\n{text}"
             text += line.decode()
     return text
+
+
+async def _refused(environment: dict[str, str]) -> str:
+    """What one says that does not start."""
+    process = await _launch(environment)
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), 20)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+    assert process.returncode == 1
+    return output.decode()
 
 
 async def test_it_prints_an_address_and_a_token_that_work_and_keeps_its_data(tmp_path: Path) -> None:
@@ -70,28 +92,108 @@ async def test_it_prints_an_address_and_a_token_that_work_and_keeps_its_data(tmp
                     await alice.done(type="timer", action="update", timer={"id": "tea", "name": "Tea"})
                 else:
                     assert [timer["name"] for timer in alice.snapshot["timers"]] == ["Tea"]
-            second = await _launch(environment)
-            refusal, _ = await second.communicate()
-            assert second.returncode == 1
-            assert re.search(r"Port \d+ \(\w+\) is taken: .*BUBBLE_\w+_PORT", refusal.decode())
+            refusal = await _refused(environment | {"BUBBLE_DATA_DIR": str(tmp_path / "other")})
+            assert re.fullmatch(r"Port \d+ \(\w+\) is taken: .*BUBBLE_\w+_PORT.*\n", refusal)
         finally:
             process.send_signal(signal.SIGINT)
             await process.communicate()
         assert process.returncode == 0
 
 
+async def test_ports_of_0_are_free_ones_and_the_printed_address_works(tmp_path: Path) -> None:
+    environment = _environment(tmp_path / "data") | dict.fromkeys(PORTS, "0")
+    process = await _launch(environment)
+    try:
+        text = await _output_until(process, r"Ctrl-C stops it")
+        printed = re.search(r"is up:\s+http://127\.0\.0\.1:(\d+)/[^$]*development token:\s+(\S+)", text)
+        assert printed
+        async with Client(int(printed[1]), "alice", "phone", token=printed[2]) as alice:
+            await alice.done(type="timer", action="update", timer={"id": "tea", "name": "Tea"})
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    assert process.returncode == 0
+
+
+async def test_two_systems_never_share_a_data_directory_and_one_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    first = await _launch(_environment(data))
+    try:
+        await _output_until(first, r"Ctrl-C stops it")
+        refusal = await _refused(_environment(data))
+        assert re.fullmatch(rf"Another `make run` uses {data}: stop it, or set BUBBLE_DATA_DIR.*\n", refusal)
+    finally:
+        first.kill()
+        await first.communicate()
+    second = await _launch(_environment(data))
+    try:
+        await _output_until(second, r"Ctrl-C stops it")
+    finally:
+        second.send_signal(signal.SIGINT)
+        await second.communicate()
+    assert second.returncode == 0
+
+
+async def test_a_data_directory_that_can_not_be_had_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file")
+    refusal = await _refused(_environment(tmp_path / "data"))
+    assert re.fullmatch(r"\S+/data can't be used: File exists\. BUBBLE_DATA_DIR .*\n", refusal)
+
+
 async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
     process = await _launch(_environment(tmp_path / "data"))
     try:
         await _output_until(process, r"Ctrl-C stops it")
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        timer = next(pid for pid in children if b"timer_service" in Path(f"/proc/{pid}/cmdline").read_bytes())
-        os.kill(int(timer), signal.SIGKILL)
+        timer = next(
+            pid for pid in _children(process.pid) if b"timer_service" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+        os.kill(timer, signal.SIGKILL)
         await _output_until(process, r"timer ended with -9, starting it again\n(.*\n)*.*serving")
     finally:
         process.send_signal(signal.SIGINT)
         await process.communicate()
     assert process.returncode == 0
+
+
+async def test_make_that_is_told_to_end_ends_all_processes_in_order(tmp_path: Path) -> None:
+    venv = Path(sys.prefix)  # which is not made anew, whatever its age
+    process = await asyncio.create_subprocess_exec(
+        "make",
+        f"--old-file={venv / 'runtime'}",
+        f"VENV={venv}",
+        "run",
+        cwd=ROOT,
+        env=_environment(tmp_path / "data"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        await _output_until(process, r"Ctrl-C stops it")
+        process.terminate()
+        text = (await asyncio.wait_for(process.communicate(), 20))[0].decode()  # read to its end: nobody has it open
+        assert text.count('"event": "stopped"') == 4, text
+        assert "killing it" not in text
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the others are told when the launcher is gone
+
+
+@pytest.mark.parametrize("given", [None, "mine"])
+async def test_all_processes_say_what_commit_they_are_built_from_unless_told_otherwise(
+    tmp_path: Path, given: str | None
+) -> None:
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    process = await _launch(_environment(tmp_path / "data") | ({} if given is None else {"BUBBLE_BUILD": given}))
+    try:
+        lines = (await _output_until(process, r"Ctrl-C stops it")).splitlines()
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    started = [json.loads(line) for line in lines if '"starting"' in line]
+    assert [line["build"] for line in started] == [given or git.stdout.strip()] * 4
 
 
 async def test_wrong_settings_are_named_in_one_line(tmp_path: Path) -> None:

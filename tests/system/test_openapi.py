@@ -25,7 +25,7 @@ PAGE = ROOT / "docs/openapi.json"
 
 
 def test_the_document_that_is_kept_is_the_one_that_is_served() -> None:
-    assert json.loads(PAGE.read_text()) == document(), "python -m edge.rest.openapi > docs/openapi.json"
+    assert json.loads(PAGE.read_text()) == document(), ".venv/bin/python -m edge.rest.openapi > docs/openapi.json"
 
 
 def test_it_is_openapi() -> None:

@@ -329,6 +329,40 @@ async def test_what_is_malformed_is_refused_with_400_and_the_field(
     assert len(answer.body["traceId"]) == 32
 
 
+@pytest.mark.parametrize("prefix", ["", "/prod"])
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allowed"),
+    [
+        ("DELETE", "/timers/x", 405, {"GET", "POST", "OPTIONS"}),
+        ("HEAD", "/timers/x", 405, {"GET", "POST", "OPTIONS"}),
+        ("PUT", "/timers/shared", 405, {"DELETE", "GET", "POST", "OPTIONS"}),
+        ("GET", "/device-tokens", 405, {"POST", "OPTIONS"}),
+        ("GET", "/invitations/accept", 405, {"POST", "OPTIONS"}),
+        ("GET", "/timers", 404, None),
+        ("GET", "/timers/", 404, None),
+        ("POST", "/timers/x/y", 404, None),
+        ("DELETE", "/device-tokens/", 404, None),
+        ("OPTIONS", "/invitations/x", 404, None),
+    ],
+)
+async def test_what_is_no_request_at_all_is_refused_as_everything_else_is(
+    cluster: Cluster, prefix: str, method: str, path: str, status: int, allowed: set[str] | None
+) -> None:
+    url = f"http://127.0.0.1:{cluster.edge_port}{prefix}{path}"
+    async with (
+        aiohttp.ClientSession(headers={"Origin": f"http://127.0.0.1:{cluster.edge_port}"}) as http,
+        http.request(method, url) as response,
+    ):
+        assert (response.status, response.content_type) == (status, "application/json")
+        assert response.headers["Access-Control-Allow-Origin"]  # a page may read why
+        allow = response.headers.get("Allow")
+        assert (None if allow is None else set(allow.split(", "))) == allowed
+        if method != "HEAD":
+            answer = await response.json()
+            assert (answer["status"], answer["code"], len(answer["traceId"])) == ("error", status, 32)
+            assert answer["error"]
+
+
 async def test_what_is_too_long_is_refused_with_413_also_without_a_length(as_user: As, unique: Unique) -> None:
     async def parts() -> Any:
         for _ in range(20):
@@ -351,7 +385,8 @@ async def test_without_a_good_token_nothing_else_is_looked_at(cluster: Cluster, 
             async with http.request(method, f"http://127.0.0.1:{cluster.edge_port}{path}", data=b"{") as response:
                 assert response.status == 401
                 assert response.headers["WWW-Authenticate"] == "Bearer"
-                assert (await response.json())["error"]
+                missing = (authorization or "").removeprefix("Bearer") == ""
+                assert ((await response.json())["error"] == "The token is missing") is missing
 
 
 @pytest.mark.parametrize("stranger", ["https://evil.example", "null", "http://["])

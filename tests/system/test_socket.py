@@ -69,6 +69,7 @@ async def test_a_plain_get_of_the_socket_is_told_what_is_wrong(cluster: Cluster)
     async with aiohttp.ClientSession() as http:
         async with http.get(url) as response:
             assert response.status == 401
+            assert (await response.json())["error"] == "The token is missing"
         async with http.get(url, params={"token": token("alice")}) as response:
             assert response.status == 400
 

@@ -191,6 +191,54 @@ def test_a_wrong_value_is_refused_by_its_variable_name_and_never_shown(
         assert value not in line
 
 
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "",
+        "*",
+        "https://app.example",
+        " https://app.example , http://localhost:3000,",
+        "https://xn--mnchen-3ya.example",
+        "http://127.0.0.1:8081,http://[::1]:8081",
+        "capacitor://localhost",
+        "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+        "http://app.example:443",
+    ],
+)
+def test_origins_are_taken_as_browsers_send_them(origins: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUBBLE_DEV", "1")
+    monkeypatch.setenv("BUBBLE_ALLOWED_ORIGINS", origins)
+    assert EdgeSettings().allowed_origins == origins
+
+
+@pytest.mark.parametrize(
+    "never_matches",
+    [
+        "app.example",
+        "https://",
+        "https://app.example/",
+        "https://app.example/page",
+        "https://App.example",
+        "https://*.app.example",
+        "https://app.example:",
+        "https://app.example:443",
+        "http://app.example:80",
+        "https://app.example https://other.example",
+        "null",
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused_and_not_shown(
+    never_matches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUBBLE_DEV", "1")
+    monkeypatch.setenv("BUBBLE_ALLOWED_ORIGINS", f"https://good.example,{never_matches}")
+    with pytest.raises(ValidationError) as refusal:
+        EdgeSettings()
+    line = describe(refusal.value)
+    assert line.startswith("BUBBLE_ALLOWED_ORIGINS: one of them is no origin")
+    assert "example" not in line
+
+
 def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUBBLE_TIMER_PORT", "x")
     monkeypatch.setenv("BUBBLE_DRAIN_SECONDS", "y")

@@ -183,11 +183,17 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
     ) -> sharing_pb2.ListSharedResponse:
         check_size(request.user_ids, MAX_USERS)
         shared = await self._store.list_shared_with(set(request.user_ids))
+        audiences: Mapping[str, domain.Audience] = {}
+        if not request.without_audiences:
+            audiences = await self._store.load_audiences({timer_id for ids in shared.values() for timer_id in ids})
         response = sharing_pb2.ListSharedResponse()
         for user_id in request.user_ids:
             timers = response.results.add().timers
-            for share in shared[user_id]:
-                fill(timers.add(timer_id=share.timer_id).audience, share)
+            for timer_id in shared[user_id]:
+                if request.without_audiences:
+                    timers.add(timer_id=timer_id)
+                elif timer_id in audiences:  # it may have been forgotten a moment ago
+                    fill(timers.add(timer_id=timer_id).audience, audiences[timer_id])
         return response
 
     async def Release(

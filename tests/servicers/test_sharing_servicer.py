@@ -189,6 +189,17 @@ async def test_each_user_gets_its_own_list_in_order(service: Service) -> None:
     assert await service.shared_with("bob", "nobody", "alice") == [{"tea"}, set(), {"rice"}]
 
 
+async def test_a_list_has_the_audiences_unless_only_ids_are_asked_for(service: Service) -> None:
+    await service.claim("tea")
+    await service.done(add("bob"))
+    request = sharing_pb2.ListSharedRequest(user_ids=["bob"])
+    (whole,) = (await service.stub.ListShared(request, timeout=5)).results[0].timers
+    assert whole == sharing_pb2.TimerAccess(timer_id="tea", audience=await service.audience("tea"))
+    request.without_audiences = True
+    (short,) = (await service.stub.ListShared(request, timeout=5)).results[0].timers
+    assert short == sharing_pb2.TimerAccess(timer_id="tea")
+
+
 # --- Change ---------------------------------------------------------------------------------------------------------------
 
 

@@ -112,8 +112,8 @@ class SharingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListShared(self, request, context):
-        """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
-        them until they are forgotten. Idempotent.
+        """Lists the timers that are shared with users (not those they own); stopped timers are among them until they are
+        forgotten. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,8 +55,8 @@ class SharingServiceStub:
     Errors of an item: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, LIMIT_REACHED.
     """
     ListShared: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ListSharedRequest, _sharing_pb2.ListSharedResponse]
-    """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
-    them until they are forgotten. Idempotent.
+    """Lists the timers that are shared with users (not those they own); stopped timers are among them until they are
+    forgotten. Idempotent.
     """
     Release: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ReleaseRequest, _sharing_pb2.ReleaseResponse]
     """Forgets ids altogether: owner, members and all. Called when a tombstone expires. Idempotent."""
@@ -88,8 +88,8 @@ class SharingServiceAsyncStub(SharingServiceStub):
     Errors of an item: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, LIMIT_REACHED.
     """
     ListShared: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ListSharedRequest, _sharing_pb2.ListSharedResponse]  # type: ignore[assignment]
-    """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
-    them until they are forgotten. Idempotent.
+    """Lists the timers that are shared with users (not those they own); stopped timers are among them until they are
+    forgotten. Idempotent.
     """
     Release: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ReleaseRequest, _sharing_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Forgets ids altogether: owner, members and all. Called when a tombstone expires. Idempotent."""
@@ -148,8 +148,8 @@ class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sharing_pb2.ListSharedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sharing_pb2.ListSharedResponse, _abc.Awaitable[_sharing_pb2.ListSharedResponse]]:
-        """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
-        them until they are forgotten. Idempotent.
+        """Lists the timers that are shared with users (not those they own); stopped timers are among them until they are
+        forgotten. Idempotent.
         """
 
     @_abc_1.abstractmethod

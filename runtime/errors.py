@@ -13,9 +13,8 @@ import grpc
 
 from proto.common.v1 import common_pb2
 
-
 _TOO_LARGE = "larger than max"
-"""gRPC's own words."""
+"""gRPC's own words, and so ours for the same."""
 
 
 class BubbleError(Exception):
@@ -83,6 +82,16 @@ class Overloaded(BubbleError):
 
     def __init__(self, message: str, *, retry_after_ms: int = 1_000) -> None:
         super().__init__(message, retry_after_ms=retry_after_ms)
+
+
+class TooLarge(BubbleError):
+    """The answer to all of a batch would be larger than a message may be; a smaller batch may do."""
+
+    code = common_pb2.ERROR_CODE_OVERLOADED
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self) -> None:
+        super().__init__(f"The answer would be {_TOO_LARGE}")
 
 
 class Unavailable(BubbleError):

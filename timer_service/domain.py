@@ -24,6 +24,10 @@ MAX_DURATION_US = 10 * 365 * 24 * 3_600 * 1_000_000
 MAX_TAGS = 32
 """Tags of one timer."""
 
+MAX_TAGS_BYTES = 2_048
+"""Bytes (as UTF-8) of all tags of one timer together. Every other text of a timer is short, so this is what bounds the snapshot of
+a user with the most timers that the default limits allow (`audiences.MAX_BYTES`)."""
+
 MAX_UTC_OFFSET = 18 * 60
 """Minutes a device's clock may be ahead of UTC or behind it: what ISO-8601 and java.time can say."""
 
@@ -321,6 +325,8 @@ def _check_tags(tags: tuple[str, ...]) -> None:
         raise InvalidArgument(f"tags must be at most {MAX_TAGS}", field="tags")
     for tag in tags:
         _check_text("tags", tag, longest=text.MAX_NAME)
+    if sum(len(tag.encode()) for tag in tags) > MAX_TAGS_BYTES:
+        raise InvalidArgument(f"tags must have at most {MAX_TAGS_BYTES} bytes together", field="tags")
 
 
 def _check_text(field: str, value: str, *, longest: int) -> None:

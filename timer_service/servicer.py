@@ -29,6 +29,7 @@ from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import AUDIENCE_GOOD_FOR, Relay
 from runtime.telemetry import SpanGroup, Telemetry
 from timer_service import convert, domain
+from timer_service.audiences import read_audiences
 from timer_service.domain import Outcome, State, Timer
 from timer_service.recent import Recent
 from timer_service.relay import Saved
@@ -40,7 +41,6 @@ MAX_WRITES = 256
 MAX_SNAPSHOTS = 64
 MAX_KNOWN = 2_000
 MAX_STOPPED = 200  # the last ones that a client is told of, if it asks
-MAX_AUDIENCES = 1_024  # what one call of the sharing service takes
 
 _SAVE_ATTEMPTS = 10  # each lost round is one that somebody else won, so this many writers at once on one timer pass
 
@@ -172,14 +172,14 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         check_size(request.items, MAX_SNAPSHOTS)
         if any(len(item.known) > MAX_KNOWN for item in request.items):
             raise InvalidArgument(f"At most {MAX_KNOWN} known timers", field="versions")
-        users = {item.user_id for item in request.items}
+        user_ids = [item.user_id for item in request.items]
+        users = set(user_ids)
         timers = {timer.timer_id: timer for timer in await self._store.list_live(users)}
-        audiences = await self._audiences(timers.keys())
         shared = await self._sharing.ListShared(
-            sharing_pb2.ListSharedRequest(user_ids=[item.user_id for item in request.items]), timeout=CALL_DEADLINE
+            sharing_pb2.ListSharedRequest(user_ids=user_ids, without_audiences=True), timeout=CALL_DEADLINE
         )
-        for each in shared.results:
-            audiences |= {access.timer_id: access.audience for access in each.timers}
+        timer_ids = timers.keys() | {access.timer_id for each in shared.results for access in each.timers}
+        audiences = await read_audiences(self._sharing, timer_ids, users)
         timers |= await self._store.load(audiences.keys() - timers.keys())
         visible: dict[str, list[event_pb2.TimerView]] = defaultdict(list)
         for timer_id, audience in audiences.items():
@@ -201,16 +201,6 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         own = await self._store.list_stopped(item.user_id, item.stopped_since_us, MAX_STOPPED)
         others = (timer for timer in shared if timer is not None and timer.state is State.STOPPED)
         return [timer.timer_id for timer in (*own, *others) if timer.stopped_at_us >= item.stopped_since_us]
-
-    async def _audiences(self, timer_ids: Collection[str]) -> dict[str, event_pb2.Audience]:
-        ids = list(timer_ids)
-        audiences: dict[str, event_pb2.Audience] = {}
-        for start in range(0, len(ids), MAX_AUDIENCES):
-            page = ids[start : start + MAX_AUDIENCES]
-            request = sharing_pb2.GetAudienceRequest(timer_ids=page)
-            response = await self._sharing.GetAudience(request, timeout=CALL_DEADLINE)
-            audiences |= zip(page, response.audiences, strict=True)
-        return audiences
 
     async def _write(self, writes: Sequence[_Write], deadline: float) -> None:
         timer_ids = {write.request.timer_id for write in writes}

@@ -108,7 +108,9 @@ class FakeSharing:
             results=[
                 sharing_pb2.SharedTimers(
                     timers=[
-                        sharing_pb2.TimerAccess(timer_id=timer_id, audience=audience)
+                        sharing_pb2.TimerAccess(
+                            timer_id=timer_id, audience=None if request.without_audiences else audience
+                        )
                         for timer_id, audience in self.audiences.items()
                         if user in audience.member_ids
                     ]

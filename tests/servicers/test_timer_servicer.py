@@ -15,6 +15,7 @@ from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
 from runtime import semconv
+from runtime.errors import may_be_one_items_fault
 from runtime.iso8601 import parse_duration
 from runtime.recorder import Recorder
 from runtime.telemetry import Telemetry
@@ -462,6 +463,21 @@ async def test_snapshots_of_many_users_come_in_order(service: Service) -> None:
     )
     results = (await service.stub.Snapshot(request, timeout=5)).results
     assert [[view.timer.timer_id for view in result.views] for result in results] == [["b"], [], ["a"], ["b"]]
+
+
+async def test_a_user_of_the_most_and_largest_audiences_gets_a_snapshot(service: Service) -> None:
+    names = [f"t{number}" for number in range(300)]
+    await service.store.save(
+        [Save(Timer(timer_id=timer_id, owner="mallory", version=1), expected_version=None) for timer_id in names]
+    )
+    for timer_id in names:
+        service.sharing.share(timer_id, "bob", *(f"{number:0128d}" for number in range(499)), owner="mallory")
+    snapshot = await service.snapshot("bob")
+    assert {view.timer.timer_id for view in snapshot.views} == set(names)
+    request = timer_pb2.SnapshotRequest(items=[timer_pb2.SnapshotItem(user_id=user) for user in ("bob", "carol")])
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await service.stub.Snapshot(request, timeout=10)
+    assert may_be_one_items_fault(failure.value)
 
 
 async def test_who_asks_is_told_what_was_stopped_of_their_own_and_of_what_is_shared_with_them(service: Service) -> None:

@@ -650,6 +650,7 @@ def test_tags_stay_until_others_are_given() -> None:
     [
         (Update(tags=("x",) * (MAX_TAGS + 1)), "tags"),
         (Update(tags=("x" * 257,)), "tags"),
+        (Update(tags=("é" * 250,) * 5), "tags"),
         (Update(tags=("a\x00",)), "tags"),
         (Update(end_time="2031-01-01T00:00Z", local_end=LocalEnd("x" * 65)), "endTime"),
         (Update(end_time="2031-01-01T00:00Z", local_end=LocalEnd("2031-01-01T00:00", MAX_UTC_OFFSET + 1)), "endTime"),

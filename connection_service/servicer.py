@@ -292,8 +292,8 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
             try:
                 pending |= await self.pushes.keep(invitations, removals)
             except Unavailable as error:
-                log.warning("pushes not kept", count=len(invitations), error=brief(error))
-                pending |= invitations.keys()
+                log.warning("pushes not kept or not taken back", count=len(invitations), error=brief(error))
+                pending |= invitations.keys() | removals.keys()
         return pending
 
     async def _concerning_absent_edges(self, items: Sequence[connection_pb2.DeliverItem]) -> set[int]:

@@ -19,6 +19,7 @@ from connection_service.store.sqlite import SqliteConnectionStore, open_store
 from proto.common.v1 import common_pb2
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from proto.event.v1 import event_pb2
+from runtime.errors import Unavailable
 from runtime.lifecycle import background, forever
 from runtime.telemetry import Telemetry
 from tests.servicers.harness import serving, until
@@ -567,6 +568,13 @@ class Deaf:
         raise AssertionError("nothing is sent in these tests")
 
 
+class Locked:
+    """A store that can't change anything now."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unavailable("The database can't be reached")
+
+
 @pytest.fixture
 async def pushing(tmp_path: Path) -> AsyncIterator[Service]:
     """A service that keeps pushes; nobody sends them."""
@@ -651,6 +659,19 @@ async def test_a_removal_takes_a_push_back(pushing: Service) -> None:
     await with_token(pushing, "bob")
     await pushing.deliver(shared_with("bob"))
     assert await pushing.deliver(shared_with(removed=["bob"], version=2)) == [DELIVERED]
+    assert await pushing.store.count_pushes() == 0
+
+
+async def test_a_removal_whose_push_can_not_be_taken_back_now_comes_again(pushing: Service) -> None:
+    await with_token(pushing, "bob")
+    await pushing.deliver(shared_with("bob"))
+    worker = pushing.servicer.pushes
+    assert worker is not None
+    worker._store = Locked()
+    removal = shared_with(removed=["bob"], version=2)
+    assert await pushing.deliver(removal, event_for("alice")) == [PENDING, DELIVERED]
+    worker._store = pushing.store
+    assert await pushing.deliver(removal) == [DELIVERED]
     assert await pushing.store.count_pushes() == 0
 
 

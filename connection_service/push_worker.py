@@ -61,7 +61,8 @@ class PushWorker:
         numbers of those events that must come again, since too many pushes wait. Raises Unavailable.
         """
         if removals:
-            await self._store.cancel_pushes([each for group in removals.values() for each in group])
+            # They are remembered: calls overtake each other, and the addition before the removal may come after it.
+            await self._store.cancel_pushes([each for group in removals.values() for each in group], now_us())
         users = {each.user_id for group in invitations.values() for each in group}
         if not users:
             return set()

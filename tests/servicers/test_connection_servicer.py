@@ -675,6 +675,18 @@ async def test_a_removal_whose_push_can_not_be_taken_back_now_comes_again(pushin
     assert await pushing.store.count_pushes() == 0
 
 
+async def test_an_addition_that_a_removal_has_overtaken_leaves_no_push(pushing: Service) -> None:
+    await with_token(pushing, "bob")
+    async with pushing.attached("edge-1", connection("c1", "alice")) as edge:
+        edge.acknowledges = False
+        addition = asyncio.create_task(pushing.deliver(shared_with("bob")))
+        await until(lambda: bool(edge.batches))
+        await pushing.deliver(shared_with(removed=["bob"], version=2))
+        await edge.acknowledge()
+        await addition
+    assert await pushing.store.count_pushes() == 0
+
+
 async def test_while_an_edge_is_away_that_may_have_the_user_nothing_is_kept(pushing: Service) -> None:
     await with_token(pushing, "bob")
     await pushing.lease("edge-1")

@@ -446,6 +446,33 @@ async def test_events_of_a_batch_travel_to_an_edge_together_and_in_order(service
         assert len(edge.batches) == 1
 
 
+async def test_what_does_not_fit_into_a_message_travels_to_its_edge_in_several(service: Service) -> None:
+    users = [f"user-{number:031d}" for number in range(500)]  # as long as a UUID
+    connections = [
+        connection(f"{user_number:08d}{number:08d}", user, f"phone-{number}")
+        for user_number, user in enumerate(users)
+        for number in range(8)
+    ]
+    await service.lease("edge-1")
+    edge = Edge(service.stub, "edge-1")
+    try:
+        for start in range(0, len(connections), 1_000):
+            part = connections[start : start + 1_000]
+            await edge.hello(*part, complete=start + 1_000 == len(connections))
+        await until(lambda: 0 in edge.confirmed)
+        await service.until_attached("edge-1")
+        items = [event_for(*users, event_id=f"e{number}") for number in range(128)]
+        for item in items:
+            item.event.audience.member_ids.extend(users)
+        await service.deliver(*items)  # pending or not: a busy machine may be slower than the patience
+        await until(lambda: len(edge.got) == len(items))
+        assert [event_id for event_id, _ in edge.got] == [f"e{number}" for number in range(128)]
+        assert not edge.call.done()
+        assert 1 < len(edge.batches) < 10
+    finally:
+        await edge.leave()
+
+
 async def test_an_event_for_nobody_who_is_connected_is_delivered(service: Service) -> None:
     async with service.attached("edge-1", connection("a1")) as edge:
         assert await service.deliver(event_for("bob"), event_for()) == [DELIVERED, DELIVERED]

@@ -1,7 +1,7 @@
 """The timer service's RPCs: validate, ask who may, load, apply, save, answer; then leave it to the relay."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from runtime.telemetry import SpanGroup, Telemetry
 from timer_service import convert, domain
 from timer_service.audiences import read_audiences
 from timer_service.domain import Outcome, State, Timer
+from timer_service.places import Places
 from timer_service.recent import Recent
 from timer_service.relay import Saved
 from timer_service.store.contract import Save, TimerStore
@@ -107,7 +108,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         self._sharing = sharing
         self._relay = relay
         self._telemetry = telemetry
-        self._max_timers_per_user = max_timers_per_user
+        self._places = Places(store, max_timers_per_user)
         self._recent = Recent()
         self._database = {semconv.DB_SYSTEM: store.system, semconv.DB_COLLECTION: "timers"}
 
@@ -207,21 +208,11 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         recent = self._recent.find(timer_ids)
         current = recent | await self._load(timer_ids - recent.keys(), writes)
         # Before anything is claimed: an id that was claimed for nothing would stay so.
-        room = await self._room({write.request.origin.user_id for write in writes if _is_new(write, current)})
-        creating: set[str] = set()
-        welcome = []
-        for write in writes:
-            timer_id, user_id = write.request.timer_id, write.request.origin.user_id
-            if _is_new(write, current) and timer_id not in creating:
-                if room[user_id] <= 0:
-                    write.fail(_TOO_MANY)
-                    continue
-                room[user_id] -= 1
-                creating.add(timer_id)
-            welcome.append(write)
-        if welcome:
-            asked_at = time.monotonic()
-            await self._apply(await self._authorized(welcome), current, recent.keys(), asked_at, deadline)
+        async with self._places.reserved(_creatable(writes, current)) as room:
+            welcome = _welcome(writes, current, room)
+            if welcome:
+                asked_at = time.monotonic()
+                await self._apply(await self._authorized(welcome), current, recent.keys(), asked_at, deadline)
 
     async def _load(self, timer_ids: Collection[str], writes: Sequence[_Write]) -> dict[str, Timer]:
         if not timer_ids:
@@ -276,20 +267,21 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         for write in writes:
             by_timer[write.request.timer_id].append(write)
         for _ in range(_SAVE_ATTEMPTS):
-            changes = self._folded(by_timer, current, unconfirmed, await self._room(_revivable(by_timer, current)))
-            if changes:
-                check_in_time(deadline)
-                saved = await self._save(changes, writes)
-                in_time = time.monotonic() - asked_at < AUDIENCE_GOOD_FOR
-                for change, won in zip(changes, saved, strict=True):
-                    timer_id = change.timer.timer_id
-                    if won:
-                        _succeed(change.outcomes)
-                        self._recent.saved(change.timer)
-                        self._relay.offer(Saved(change.timer, change.audience if in_time else None))
-                        del by_timer[timer_id]
-                    else:
-                        self._recent.forget(timer_id)
+            async with self._places.reserved(_revivable(by_timer, current)) as room:
+                changes = self._folded(by_timer, current, unconfirmed, room)
+                if changes:
+                    check_in_time(deadline)
+                    saved = await self._save(changes, writes)
+                    in_time = time.monotonic() - asked_at < AUDIENCE_GOOD_FOR
+                    for change, won in zip(changes, saved, strict=True):
+                        timer_id = change.timer.timer_id
+                        if won:
+                            _succeed(change.outcomes)
+                            self._recent.saved(change.timer)
+                            self._relay.offer(Saved(change.timer, change.audience if in_time else None))
+                            del by_timer[timer_id]
+                        else:
+                            self._recent.forget(timer_id)
             if not by_timer:
                 return
             current, unconfirmed = await self._load(by_timer.keys(), writes), ()
@@ -325,13 +317,6 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
             return await self._store.save([Save(change.timer, change.expected_version) for change in changes])
 
-    async def _room(self, users: set[str]) -> dict[str, float]:
-        """How many more timers each of these users may have."""
-        if not users:
-            return {}
-        most = self._max_timers_per_user or float("inf")
-        return {user: most - count for user, count in (await self._store.count_live(users)).items()}
-
 
 def _attributes(item: timer_pb2.WriteItem, batch_size: int) -> semconv.Attributes:
     """What a span says of a command before it is done."""
@@ -366,13 +351,35 @@ def _is_new(write: _Write, current: Mapping[str, Timer]) -> bool:
     return write.creates and write.request.timer_id not in current
 
 
-def _revivable(by_timer: Mapping[str, Sequence[_Write]], current: Mapping[str, Timer]) -> set[str]:
-    """The owners of stopped timers among these: bringing one back counts as a new one of its owner."""
-    return {
+def _creatable(writes: Sequence[_Write], current: Mapping[str, Timer]) -> Counter[str]:
+    """How many new timers of their senders these may make, by sender."""
+    new = {(write.request.origin.user_id, write.request.timer_id) for write in writes if _is_new(write, current)}
+    return Counter(user_id for user_id, _ in new)
+
+
+def _welcome(writes: Sequence[_Write], current: Mapping[str, Timer], room: dict[str, float]) -> list[_Write]:
+    """Those for whose timers there is room; the others get their error."""
+    creating: set[str] = set()
+    welcome = []
+    for write in writes:
+        timer_id, user_id = write.request.timer_id, write.request.origin.user_id
+        if _is_new(write, current) and timer_id not in creating:
+            if room[user_id] <= 0:
+                write.fail(_TOO_MANY)
+                continue
+            room[user_id] -= 1
+            creating.add(timer_id)
+        welcome.append(write)
+    return welcome
+
+
+def _revivable(by_timer: Mapping[str, Sequence[_Write]], current: Mapping[str, Timer]) -> Counter[str]:
+    """How many stopped timers are among these, by owner: bringing one back counts as a new one of its owner."""
+    return Counter(
         its_writes[0].audience.owner_id
         for timer_id, its_writes in by_timer.items()
         if timer_id in current and current[timer_id].state is State.STOPPED
-    }
+    )
 
 
 def _fold(

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import grpc
 
@@ -142,17 +142,17 @@ class EdgeStream:
             self._suspect = False
 
 
-async def await_acknowledgements(waiting: dict[EdgeStream, Acknowledgement]) -> set[EdgeStream]:
-    """The edges that took their batch over within the patience; the others are suspect from now on."""
+async def await_acknowledgements(waiting: Mapping[Acknowledgement, EdgeStream]) -> set[Acknowledgement]:
+    """Those of the batches that their edges took over within the patience; the edges of others are suspect from now on."""
     if not waiting:
         return set()
-    await asyncio.wait(waiting.values(), timeout=ACK_PATIENCE)
+    await asyncio.wait(waiting, timeout=ACK_PATIENCE)
     taken_over = set()
-    for stream, acknowledgement in waiting.items():
+    for acknowledgement, stream in waiting.items():
         if not acknowledgement.done():
             stream.suspect()
         elif not acknowledgement.cancelled() and acknowledgement.result():
-            taken_over.add(stream)
+            taken_over.add(acknowledgement)
     return taken_over
 
 

@@ -30,21 +30,22 @@ def to_be_pushed(
     unroutable: Collection[int],
     is_connected: Callable[[str], bool],
     now_us: int,
-) -> tuple[dict[int, list[Invitation]], list[Removal]]:
+) -> tuple[dict[int, list[Invitation]], dict[int, list[Removal]]]:
     """Who is to be told by push, by the number of the event, and who is not any more.
 
     Events of which it is not known who is connected (`unroutable`) come again, and invite nobody before.
     """
     invitations: dict[int, list[Invitation]] = {}
-    removals: list[Removal] = []
+    removals: dict[int, list[Removal]] = {}
     for index, item in enumerate(items):
         if item.event.WhichOneof("kind") != "audience_changed":
             continue
         change, audience = item.event.audience_changed, item.event.audience
-        removals += [
-            Removal(timer_id=change.timer_id, user_id=user_id, version=audience.version)
-            for user_id in change.removed_user_ids
-        ]
+        if change.removed_user_ids:
+            removals[index] = [
+                Removal(timer_id=change.timer_id, user_id=user_id, version=audience.version)
+                for user_id in change.removed_user_ids
+            ]
         away = [user_id for user_id in change.added_user_ids if not is_connected(user_id)]
         if away and index not in unroutable:
             invitations[index] = [

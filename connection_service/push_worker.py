@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from connection_service import metrics
@@ -54,12 +54,15 @@ class PushWorker:
         """How many pushes are kept and not finished: as of the last count, and what was added here since."""
         return self._waiting
 
-    async def keep(self, invitations: Mapping[int, Sequence[Invitation]], removals: Collection[Removal]) -> set[int]:
+    async def keep(
+        self, invitations: Mapping[int, Sequence[Invitation]], removals: Mapping[int, Sequence[Removal]]
+    ) -> set[int]:
         """Keeps pushes durably, by the numbers of the events they belong to, and forgets those for who was removed. Returns the
         numbers of those events that must come again, since too many pushes wait. Raises Unavailable.
         """
         if removals:
-            await self._store.cancel_pushes(removals)
+            # They are remembered: calls overtake each other, and the addition before the removal may come after it.
+            await self._store.cancel_pushes([each for group in removals.values() for each in group], now_us())
         users = {each.user_id for group in invitations.values() for each in group}
         if not users:
             return set()

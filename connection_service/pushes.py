@@ -78,11 +78,18 @@ class Push(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Removal(msgspec.Struct, frozen=True, kw_only=True):
-    """A user was removed from the audience of a timer, which got this version by it."""
+    """A user was removed from the audience of a timer, which got this version by it. It is remembered beside the pushes, as a
+    finished one: the addition before it may come later.
+    """
 
     timer_id: str
     user_id: str
     version: int
+
+    @property
+    def removal_id(self) -> str:
+        """One per timer and user, and no push's."""
+        return removal_id(self.timer_id, self.user_id)
 
 
 def problem_with_token(token: str) -> str | None:
@@ -109,6 +116,11 @@ def next_attempt_us(push: Push, now_us: int, retry_after: float) -> int | None:
     if push.attempts >= MAX_ATTEMPTS or due_at_us > push.created_at_us + GIVE_UP_AFTER_US:
         return None
     return due_at_us
+
+
+def removal_id(timer_id: str, user_id: str) -> str:
+    """What a removal of this user is called among the pushes."""
+    return _digest(f"{timer_id}\n{user_id}")
 
 
 def _digest(text: str) -> str:

@@ -2,13 +2,13 @@
 
 import asyncio
 import secrets
-from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
 import grpc
 
 from connection_service import metrics
 from connection_service.attach import EdgeStream, NoLease, await_acknowledgements, connection_from
+from connection_service.batches import Batches
 from connection_service.domain import LEASE, SETTLE, TRUST, Connection, Registry
 from connection_service.leases import Leases
 from connection_service.push_convert import to_be_pushed, token_from
@@ -257,8 +257,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 spans[index].set({semconv.ABSENT_EDGES: absent})
         unroutable = frozenset(pending)
         # No await from there to the end of routing: what was absent then is absent now, and the rest is in the registry.
-        by_edge: dict[str, connection_pb2.AttachResponse] = defaultdict(connection_pb2.AttachResponse)
-        items_of_edge: dict[str, list[int]] = defaultdict(list)
+        batches = Batches()
         for index, item in enumerate(items):
             origin = item.event.origin
             routes = self.registry.route(
@@ -272,28 +271,27 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
                 connections = sum(map(len, routes.values()))
                 span.set({semconv.EDGES: list(routes), semconv.CONNECTIONS: connections})
             for edge_id, connection_ids in routes.items():
-                # In place: a message that is given to another one is copied.
-                by_edge[edge_id].batch.deliveries.add(event=item.event, connection_ids=connection_ids)
-                items_of_edge[edge_id].append(index)
+                batches.add(edge_id, index, item, connection_ids)
         invitations, removals = to_be_pushed(items, unroutable, self.registry.is_connected, now_us())
-        waiting = {}
-        for edge_id, response in by_edge.items():
-            acknowledgement = self._streams[edge_id].send(response)
-            if acknowledgement is not None:
-                waiting[self._streams[edge_id]] = acknowledgement
-        taken_over = {stream.edge_id for stream in await await_acknowledgements(waiting)}
-        for edge_id, indexes in items_of_edge.items():
-            if edge_id not in taken_over:
-                pending.update(indexes)
+        sent = [(edge_id, batch, self._streams[edge_id].send(batch.response)) for edge_id, batch in batches]
+        waiting = {
+            acknowledgement: self._streams[edge_id]
+            for edge_id, _, acknowledgement in sent
+            if acknowledgement is not None
+        }
+        taken_over = await await_acknowledgements(waiting)
+        for edge_id, batch, acknowledgement in sent:
+            if acknowledgement not in taken_over:
+                pending.update(batch.events)
                 if spans:
-                    for index in indexes:
+                    for index in batch.events:
                         spans[index].event(f"not taken over by {edge_id}")
         if self.pushes is not None and (invitations or removals):
             try:
                 pending |= await self.pushes.keep(invitations, removals)
             except Unavailable as error:
-                log.warning("pushes not kept", count=len(invitations), error=brief(error))
-                pending |= invitations.keys()
+                log.warning("pushes not kept or not taken back", count=len(invitations), error=brief(error))
+                pending |= invitations.keys() | removals.keys()
         return pending
 
     async def _concerning_absent_edges(self, items: Sequence[connection_pb2.DeliverItem]) -> set[int]:

@@ -13,6 +13,9 @@ import grpc
 
 from proto.common.v1 import common_pb2
 
+_TOO_LARGE = "larger than max"
+"""gRPC's own words, and so ours for the same."""
+
 
 class BubbleError(Exception):
     """Something that was refused for a reason its sender may be told.
@@ -81,6 +84,16 @@ class Overloaded(BubbleError):
         super().__init__(message, retry_after_ms=retry_after_ms)
 
 
+class TooLarge(BubbleError):
+    """The answer to all of a batch would be larger than a message may be; a smaller batch may do."""
+
+    code = common_pb2.ERROR_CODE_OVERLOADED
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self) -> None:
+        super().__init__(f"The answer would be {_TOO_LARGE}")
+
+
 class Unavailable(BubbleError):
     """Something this process depends on can't be reached. What was asked for may have happened."""
 
@@ -108,13 +121,18 @@ def check_in_time(deadline: float) -> None:
         raise Unavailable("This took too long, and was not done")
 
 
+def is_too_large(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a call failed because its request or its answer is larger than a message may be. Other exhaustion does not go away
+    with less in a call.
+    """
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in (error.details() or "")
+
+
 def may_be_one_items_fault(error: BaseException) -> bool:
     """Whether a batch may have failed for one of its items, or for being too large: smaller ones may do better."""
     if not isinstance(error, grpc.aio.AioRpcError):
         return False
-    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return "larger than max" in (error.details() or "")  # gRPC's own words; other exhaustion would only grow
-    return error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
+    return is_too_large(error) or error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 def brief(error: BaseException) -> str:

@@ -41,7 +41,8 @@ _SERVICE_CONFIG = {
 }
 
 MESSAGE_LIMIT = 16 * 1024 * 1024
-"""Bytes of one gRPC message. The largest is a snapshot of 64 users with a thousand timers each on reconnecting."""
+"""Bytes of one gRPC message. The snapshot of any one user within the default limits fits (`timer_service.audiences`); of batches
+that do not, their senders make smaller ones (`errors.is_too_large`)."""
 
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),

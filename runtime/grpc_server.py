@@ -13,7 +13,7 @@ from grpc_health.v1.health import aio as aio_health  # type: ignore[attr-defined
 from grpc_reflection.v1alpha import reflection
 
 from runtime import logs
-from runtime.errors import BubbleError, Unavailable, brief
+from runtime.errors import BubbleError, Unavailable, brief, is_too_large
 from runtime.grpc_client import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, MESSAGE_LIMIT
 from runtime.health import CHECK_INTERVAL, Check
 from runtime.metrics import LATENCIES, Histogram
@@ -244,6 +244,8 @@ async def _abort(context: Context, method: str, error: Exception) -> None:
         await context.abort(_status_of(error), error.message)
     if isinstance(error, grpc.aio.AioRpcError):
         log.warning("call failed behind", method=method, code=error.code().name, details=error.details())
-        await context.abort(_status_of(error), "A service behind this one can't be reached or is overloaded")
+        # gRPC's own words for what is too large go on, since whoever hears them sends less at once.
+        known = error.details() if is_too_large(error) else None
+        await context.abort(_status_of(error), known or "A service behind this one can't be reached or is overloaded")
     log.error("call crashed", method=method, exc_info=error)
     await context.abort(_status_of(error), "Internal server error")

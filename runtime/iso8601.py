@@ -49,7 +49,10 @@ def parse_instant(text: str) -> int:
     if match is None:
         raise ValueError("not an ISO-8601 date and time")
     minute, seconds, fraction, zone = match.groups()
-    when = datetime.fromisoformat(f"{minute}:{seconds or '00'}.{(fraction or '').ljust(6, '0')[:6]}{zone or 'Z'}")
+    try:
+        when = datetime.fromisoformat(f"{minute}:{seconds or '00'}.{(fraction or '').ljust(6, '0')[:6]}{zone or 'Z'}")
+    except ValueError as error:  # its words are for programmers
+        raise ValueError("not a possible date and time") from error
     return (when - _EPOCH) // _MICROSECOND
 
 

@@ -220,8 +220,10 @@ class Relay(Generic[Change]):
                 self._taken_over.observe(now - entry.since)
             if done and (repeated or not marker.twice):
                 other = self._uncleared.get(marker.timer_id)
-                if other is None or other.marker.version <= marker.version:  # a later change may be done earlier
+                if other is None or other.marker.version <= marker.version:
                     self._uncleared[marker.timer_id] = entry
+                else:  # a later change was done earlier, and the marker is that one's
+                    self._ended(marker)
                 finished.append(True)
             else:
                 self._ended(marker)

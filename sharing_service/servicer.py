@@ -22,7 +22,7 @@ from runtime.errors import (
 from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import Relay
 from runtime.telemetry import Span, Telemetry, is_sampled
-from runtime.text import check_id
+from runtime.text import problem_with_id
 from sharing_service import domain
 from sharing_service.domain import Role, Share
 from sharing_service.relay import audience, fill
@@ -107,9 +107,7 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
             # Of several claims in one batch the first wins, as if they had come one after the other.
             claims: dict[str, Share] = {}
             for item in items:
-                if item.claim and item.timer_id not in audiences and item.timer_id not in claims:
-                    check_id("timerId", item.timer_id)
-                    check_id("userId", item.user_id)
+                if item.claim and item.timer_id not in audiences and item.timer_id not in claims and _is_possible(item):
                     claims[item.timer_id] = domain.claim(item.timer_id, item.user_id, now_us())
             if claims:
                 with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
@@ -183,11 +181,17 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
     ) -> sharing_pb2.ListSharedResponse:
         check_size(request.user_ids, MAX_USERS)
         shared = await self._store.list_shared_with(set(request.user_ids))
+        audiences: Mapping[str, domain.Audience] = {}
+        if not request.without_audiences:
+            audiences = await self._store.load_audiences({timer_id for ids in shared.values() for timer_id in ids})
         response = sharing_pb2.ListSharedResponse()
         for user_id in request.user_ids:
             timers = response.results.add().timers
-            for share in shared[user_id]:
-                fill(timers.add(timer_id=share.timer_id).audience, share)
+            for timer_id in shared[user_id]:
+                if request.without_audiences:
+                    timers.add(timer_id=timer_id)
+                elif timer_id in audiences:  # it may have been forgotten a moment ago
+                    fill(timers.add(timer_id=timer_id).audience, audiences[timer_id])
         return response
 
     async def Release(
@@ -284,6 +288,10 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
                     )
                 )
             counts[each.change.user_id] += 1
+
+
+def _is_possible(item: sharing_pb2.AuthorizeItem) -> bool:
+    return problem_with_id(item.timer_id) is None and problem_with_id(item.user_id) is None
 
 
 def _fail(result: sharing_pb2.ChangeResult, span: Span, error: BubbleError) -> None:

@@ -33,5 +33,6 @@ class TimerSettings(ServiceSettings):
         500,
         ge=0,
         validation_alias="BUBBLE_MAX_TIMERS_PER_USER",
-        description="timers that are not stopped, per owner; 0 = no limit",
+        description="timers that are not stopped, per owner; replicas that make some for the same owner at the same moment may "
+        "go beyond it by what each has under way; 0 = no limit",
     )

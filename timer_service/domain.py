@@ -18,11 +18,15 @@ TOMBSTONE_US = 7 * 24 * 3_600 * 1_000_000
 """A stopped timer is remembered this long: a phone that was off for a week learns of the stop."""
 
 MAX_DURATION_US = 10 * 365 * 24 * 3_600 * 1_000_000
-"""Ten years. Keeps every date that the server works out inside what ISO-8601's four-digit years can say."""
+"""Ten years: of a duration that a client gives, and of what an extension leads to. An end may be further away."""
 
 
 MAX_TAGS = 32
 """Tags of one timer."""
+
+MAX_TAGS_BYTES = 2_048
+"""Bytes (as UTF-8) of all tags of one timer together. Every other text of a timer is short, so this is what bounds the snapshot of
+a user with the most timers that the default limits allow (`audiences.MAX_BYTES`)."""
 
 MAX_UTC_OFFSET = 18 * 60
 """Minutes a device's clock may be ahead of UTC or behind it: what ISO-8601 and java.time can say."""
@@ -269,7 +273,7 @@ def _is_as_told(local_end: LocalEnd, current: LocalEnd | None) -> bool:
 def _extended(current: Timer, command: Extend, now_us: int) -> Timer:
     by = iso8601.parse_duration(command.by)
     if current.state is State.RUNNING:
-        return _run(current, left_us(current, now_us) + by, now_us)
+        return _run(current, _within_limits(left_us(current, now_us) + by), now_us)
     if current.state is State.PAUSED:
         left = _within_limits(left_us(current, now_us) + by)
         return msgspec.structs.replace(current, remaining_duration=iso8601.format_duration(left))
@@ -298,7 +302,11 @@ def _total_us(timer: Timer) -> int:
 
 
 def _run(timer: Timer, left: int, now_us: int) -> Timer:
-    end_time = iso8601.format_instant(now_us + _within_limits(left))
+    # Not within the limits of an extension: what a pause keeps of an end that is far away may be more, and runs on.
+    try:
+        end_time = iso8601.format_instant(now_us + left)
+    except ValueError as error:
+        raise InvalidArgument("The timer would run beyond the year 9999") from error
     return msgspec.structs.replace(
         timer, state=State.RUNNING, end_time=end_time, local_end=None, remaining_duration=None
     )
@@ -321,6 +329,8 @@ def _check_tags(tags: tuple[str, ...]) -> None:
         raise InvalidArgument(f"tags must be at most {MAX_TAGS}", field="tags")
     for tag in tags:
         _check_text("tags", tag, longest=text.MAX_NAME)
+    if sum(len(tag.encode()) for tag in tags) > MAX_TAGS_BYTES:
+        raise InvalidArgument(f"tags must have at most {MAX_TAGS_BYTES} bytes together", field="tags")
 
 
 def _check_text(field: str, value: str, *, longest: int) -> None:

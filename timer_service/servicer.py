@@ -1,7 +1,7 @@
 """The timer service's RPCs: validate, ask who may, load, apply, save, answer; then leave it to the relay."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -29,7 +29,9 @@ from runtime.grpc_client import CALL_DEADLINE
 from runtime.outbox import AUDIENCE_GOOD_FOR, Relay
 from runtime.telemetry import SpanGroup, Telemetry
 from timer_service import convert, domain
+from timer_service.audiences import read_audiences
 from timer_service.domain import Outcome, State, Timer
+from timer_service.places import Places
 from timer_service.recent import Recent
 from timer_service.relay import Saved
 from timer_service.store.contract import Save, TimerStore
@@ -40,7 +42,6 @@ MAX_WRITES = 256
 MAX_SNAPSHOTS = 64
 MAX_KNOWN = 2_000
 MAX_STOPPED = 200  # the last ones that a client is told of, if it asks
-MAX_AUDIENCES = 1_024  # what one call of the sharing service takes
 
 _SAVE_ATTEMPTS = 10  # each lost round is one that somebody else won, so this many writers at once on one timer pass
 
@@ -107,7 +108,7 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         self._sharing = sharing
         self._relay = relay
         self._telemetry = telemetry
-        self._max_timers_per_user = max_timers_per_user
+        self._places = Places(store, max_timers_per_user)
         self._recent = Recent()
         self._database = {semconv.DB_SYSTEM: store.system, semconv.DB_COLLECTION: "timers"}
 
@@ -172,14 +173,14 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         check_size(request.items, MAX_SNAPSHOTS)
         if any(len(item.known) > MAX_KNOWN for item in request.items):
             raise InvalidArgument(f"At most {MAX_KNOWN} known timers", field="versions")
-        users = {item.user_id for item in request.items}
+        user_ids = [item.user_id for item in request.items]
+        users = set(user_ids)
         timers = {timer.timer_id: timer for timer in await self._store.list_live(users)}
-        audiences = await self._audiences(timers.keys())
         shared = await self._sharing.ListShared(
-            sharing_pb2.ListSharedRequest(user_ids=[item.user_id for item in request.items]), timeout=CALL_DEADLINE
+            sharing_pb2.ListSharedRequest(user_ids=user_ids, without_audiences=True), timeout=CALL_DEADLINE
         )
-        for each in shared.results:
-            audiences |= {access.timer_id: access.audience for access in each.timers}
+        timer_ids = timers.keys() | {access.timer_id for each in shared.results for access in each.timers}
+        audiences = await read_audiences(self._sharing, timer_ids, users)
         timers |= await self._store.load(audiences.keys() - timers.keys())
         visible: dict[str, list[event_pb2.TimerView]] = defaultdict(list)
         for timer_id, audience in audiences.items():
@@ -202,36 +203,16 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         others = (timer for timer in shared if timer is not None and timer.state is State.STOPPED)
         return [timer.timer_id for timer in (*own, *others) if timer.stopped_at_us >= item.stopped_since_us]
 
-    async def _audiences(self, timer_ids: Collection[str]) -> dict[str, event_pb2.Audience]:
-        ids = list(timer_ids)
-        audiences: dict[str, event_pb2.Audience] = {}
-        for start in range(0, len(ids), MAX_AUDIENCES):
-            page = ids[start : start + MAX_AUDIENCES]
-            request = sharing_pb2.GetAudienceRequest(timer_ids=page)
-            response = await self._sharing.GetAudience(request, timeout=CALL_DEADLINE)
-            audiences |= zip(page, response.audiences, strict=True)
-        return audiences
-
     async def _write(self, writes: Sequence[_Write], deadline: float) -> None:
         timer_ids = {write.request.timer_id for write in writes}
         recent = self._recent.find(timer_ids)
         current = recent | await self._load(timer_ids - recent.keys(), writes)
         # Before anything is claimed: an id that was claimed for nothing would stay so.
-        room = await self._room({write.request.origin.user_id for write in writes if _is_new(write, current)})
-        creating: set[str] = set()
-        welcome = []
-        for write in writes:
-            timer_id, user_id = write.request.timer_id, write.request.origin.user_id
-            if _is_new(write, current) and timer_id not in creating:
-                if room[user_id] <= 0:
-                    write.fail(_TOO_MANY)
-                    continue
-                room[user_id] -= 1
-                creating.add(timer_id)
-            welcome.append(write)
-        if welcome:
-            asked_at = time.monotonic()
-            await self._apply(await self._authorized(welcome), current, recent.keys(), asked_at, deadline)
+        async with self._places.reserved(_creatable(writes, current)) as room:
+            welcome = _welcome(writes, current, room)
+            if welcome:
+                asked_at = time.monotonic()
+                await self._apply(await self._authorized(welcome), current, recent.keys(), asked_at, deadline)
 
     async def _load(self, timer_ids: Collection[str], writes: Sequence[_Write]) -> dict[str, Timer]:
         if not timer_ids:
@@ -286,20 +267,21 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         for write in writes:
             by_timer[write.request.timer_id].append(write)
         for _ in range(_SAVE_ATTEMPTS):
-            changes = self._folded(by_timer, current, unconfirmed, await self._room(_revivable(by_timer, current)))
-            if changes:
-                check_in_time(deadline)
-                saved = await self._save(changes, writes)
-                in_time = time.monotonic() - asked_at < AUDIENCE_GOOD_FOR
-                for change, won in zip(changes, saved, strict=True):
-                    timer_id = change.timer.timer_id
-                    if won:
-                        _succeed(change.outcomes)
-                        self._recent.saved(change.timer)
-                        self._relay.offer(Saved(change.timer, change.audience if in_time else None))
-                        del by_timer[timer_id]
-                    else:
-                        self._recent.forget(timer_id)
+            async with self._places.reserved(_revivable(by_timer, current)) as room:
+                changes = self._folded(by_timer, current, unconfirmed, room)
+                if changes:
+                    check_in_time(deadline)
+                    saved = await self._save(changes, writes)
+                    in_time = time.monotonic() - asked_at < AUDIENCE_GOOD_FOR
+                    for change, won in zip(changes, saved, strict=True):
+                        timer_id = change.timer.timer_id
+                        if won:
+                            _succeed(change.outcomes)
+                            self._recent.saved(change.timer)
+                            self._relay.offer(Saved(change.timer, change.audience if in_time else None))
+                            del by_timer[timer_id]
+                        else:
+                            self._recent.forget(timer_id)
             if not by_timer:
                 return
             current, unconfirmed = await self._load(by_timer.keys(), writes), ()
@@ -335,13 +317,6 @@ class TimerServicer(timer_pb2_grpc.TimerServiceServicer):
         with self._telemetry.batch_span(semconv.STORE_SAVE, traces, self._database):
             return await self._store.save([Save(change.timer, change.expected_version) for change in changes])
 
-    async def _room(self, users: set[str]) -> dict[str, float]:
-        """How many more timers each of these users may have."""
-        if not users:
-            return {}
-        most = self._max_timers_per_user or float("inf")
-        return {user: most - count for user, count in (await self._store.count_live(users)).items()}
-
 
 def _attributes(item: timer_pb2.WriteItem, batch_size: int) -> semconv.Attributes:
     """What a span says of a command before it is done."""
@@ -376,13 +351,35 @@ def _is_new(write: _Write, current: Mapping[str, Timer]) -> bool:
     return write.creates and write.request.timer_id not in current
 
 
-def _revivable(by_timer: Mapping[str, Sequence[_Write]], current: Mapping[str, Timer]) -> set[str]:
-    """The owners of stopped timers among these: bringing one back counts as a new one of its owner."""
-    return {
+def _creatable(writes: Sequence[_Write], current: Mapping[str, Timer]) -> Counter[str]:
+    """How many new timers of their senders these may make, by sender."""
+    new = {(write.request.origin.user_id, write.request.timer_id) for write in writes if _is_new(write, current)}
+    return Counter(user_id for user_id, _ in new)
+
+
+def _welcome(writes: Sequence[_Write], current: Mapping[str, Timer], room: dict[str, float]) -> list[_Write]:
+    """Those for whose timers there is room; the others get their error."""
+    creating: set[str] = set()
+    welcome = []
+    for write in writes:
+        timer_id, user_id = write.request.timer_id, write.request.origin.user_id
+        if _is_new(write, current) and timer_id not in creating:
+            if room[user_id] <= 0:
+                write.fail(_TOO_MANY)
+                continue
+            room[user_id] -= 1
+            creating.add(timer_id)
+        welcome.append(write)
+    return welcome
+
+
+def _revivable(by_timer: Mapping[str, Sequence[_Write]], current: Mapping[str, Timer]) -> Counter[str]:
+    """How many stopped timers are among these, by owner: bringing one back counts as a new one of its owner."""
+    return Counter(
         its_writes[0].audience.owner_id
         for timer_id, its_writes in by_timer.items()
         if timer_id in current and current[timer_id].state is State.STOPPED
-    }
+    )
 
 
 def _fold(

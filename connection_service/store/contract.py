@@ -80,8 +80,8 @@ class PushStore(Protocol):
         """All tokens of these users."""
 
     async def add_pushes(self, pushes: Sequence[Push]) -> int:
-        """Keeps pushes to be sent, each unless one of its id is kept already, finished or not; returns how many were not. Durable
-        when it returns.
+        """Keeps pushes to be sent, each unless one of its id is kept already, finished or not, or its user was removed since;
+        returns how many were new. Durable when it returns.
         """
 
     async def claim_pushes(self, now_us: int, until_us: int, limit: int) -> list[Push]:
@@ -95,11 +95,13 @@ class PushStore(Protocol):
     async def finish_push(self, push_id: str, now_us: int) -> None:
         """A push is not to be tried any more. It is remembered until `forget_pushes`."""
 
-    async def cancel_pushes(self, removals: Collection[Removal]) -> None:
-        """Forgets the pushes for who was removed, those of later audiences excepted."""
+    async def cancel_pushes(self, removals: Collection[Removal], now_us: int) -> None:
+        """Forgets the pushes for who was removed, those of later audiences excepted, and takes no more of them until
+        `forget_pushes`.
+        """
 
     async def forget_pushes(self, finished_before_us: int) -> None:
-        """Forgets pushes that were finished before that."""
+        """Forgets pushes that were finished, and users who were removed, before that."""
 
     async def count_pushes(self) -> int:
         """How many are not finished."""

@@ -10,7 +10,7 @@ import msgspec
 from pymongo import ASCENDING, DeleteMany, ReplaceOne, UpdateOne
 
 from connection_service.domain import Connection
-from connection_service.pushes import DeviceToken, Push, Removal, surplus
+from connection_service.pushes import DeviceToken, Push, Removal, removal_id, surplus
 from connection_service.store.contract import WRITES
 from runtime.store.measured import MeasuredStore
 from runtime.store.mongo import Database, Document, open_mongo, probe, translated
@@ -175,7 +175,14 @@ class MongoConnectionStore(MeasuredStore, writes=WRITES):
                 ],
                 ordered=False,
             )
-            return written.upserted_count
+            # Afterwards, since a removal is remembered before it deletes: of two at once, one sees the other.
+            marks = {removal_id(push.timer_id, push.user_id) for push in pushes}
+            removed = [
+                Removal(timer_id=mark["timer_id"], user_id=mark["user_id"], version=mark["version"])
+                async for mark in self._pushes.find({"_id": {"$in": list(marks)}})
+            ]
+            taken_back = await self._delete_older(removed) if removed else 0
+            return max(written.upserted_count - taken_back, 0)
 
     async def claim_pushes(self, now_us: int, until_us: int, limit: int) -> list[Push]:
         with translated():
@@ -209,16 +216,34 @@ class MongoConnectionStore(MeasuredStore, writes=WRITES):
                 {"_id": push_id}, {"$set": {"finished_at_us": now_us}, "$unset": {"due_at_us": ""}}
             )
 
-    async def cancel_pushes(self, removals: Collection[Removal]) -> None:
+    async def cancel_pushes(self, removals: Collection[Removal], now_us: int) -> None:
         if not removals:
             return
         with translated():
             await self._pushes.bulk_write(
                 [
-                    DeleteMany({"timer_id": each.timer_id, "user_id": each.user_id, "version": {"$lt": each.version}})
+                    UpdateOne(
+                        {"_id": each.removal_id},
+                        {
+                            "$max": {"version": each.version},
+                            "$set": {"timer_id": each.timer_id, "user_id": each.user_id, "finished_at_us": now_us},
+                        },
+                        upsert=True,
+                    )
                     for each in removals
                 ]
             )
+            await self._delete_older(removals)
+
+    async def _delete_older(self, removals: Collection[Removal]) -> int:
+        """Deletes the pushes that were made before these removals; returns how many there were."""
+        deleted = await self._pushes.bulk_write(
+            [
+                DeleteMany({"timer_id": each.timer_id, "user_id": each.user_id, "version": {"$lt": each.version}})
+                for each in removals
+            ]
+        )
+        return deleted.deleted_count
 
     async def forget_pushes(self, finished_before_us: int) -> None:
         with translated():

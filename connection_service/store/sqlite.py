@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from connection_service.domain import Connection
-from connection_service.pushes import DeviceToken, Push, Removal, surplus
+from connection_service.pushes import DeviceToken, Push, Removal, removal_id, surplus
 from connection_service.store.contract import WRITES
 from runtime.store.measured import MeasuredStore
 from runtime.store.sqlite import SqliteDatabase, open_sqlite
@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS pushes (
     due_at_us INTEGER,                -- NULL when it is finished
     finished_at_us INTEGER,           -- NULL before
     version INTEGER NOT NULL,
-    push BLOB NOT NULL                -- JSON of connection_service.pushes.Push
+    push BLOB NOT NULL                -- JSON of connection_service.pushes.Push; empty: the user was removed
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS pushes_due ON pushes (due_at_us) WHERE due_at_us IS NOT NULL;
 CREATE INDEX IF NOT EXISTS pushes_finished ON pushes (finished_at_us) WHERE finished_at_us IS NOT NULL;
@@ -149,10 +149,13 @@ class SqliteConnectionStore(MeasuredStore, writes=WRITES):
 
     async def add_pushes(self, pushes: Sequence[Push]) -> int:
         return await self._change(
-            "INSERT INTO pushes (push_id, timer_id, user_id, due_at_us, version, push) VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT DO NOTHING",
+            "INSERT INTO pushes (push_id, timer_id, user_id, due_at_us, version, push) SELECT ?, ?, ?, ?, ?, ? "
+            "WHERE NOT EXISTS (SELECT 1 FROM pushes WHERE push_id = ? AND version > ?) ON CONFLICT DO NOTHING",
             [
-                (push.push_id, push.timer_id, push.user_id, push.due_at_us, push.version, _encode(push))
+                (
+                    *(push.push_id, push.timer_id, push.user_id, push.due_at_us, push.version, _encode(push)),
+                    *(removal_id(push.timer_id, push.user_id), push.version),
+                )
                 for push in pushes
             ],
         )
@@ -180,11 +183,20 @@ class SqliteConnectionStore(MeasuredStore, writes=WRITES):
         statement = "UPDATE pushes SET due_at_us = NULL, finished_at_us = ? WHERE push_id = ?"
         await self._change(statement, [(now_us, push_id)])
 
-    async def cancel_pushes(self, removals: Collection[Removal]) -> None:
-        await self._change(
-            "DELETE FROM pushes WHERE timer_id = ? AND user_id = ? AND version < ?",
-            [(each.timer_id, each.user_id, each.version) for each in removals],
-        )
+    async def cancel_pushes(self, removals: Collection[Removal], now_us: int) -> None:
+        marks = [(each.removal_id, each.timer_id, each.user_id, now_us, each.version) for each in removals]
+        older = [(each.timer_id, each.user_id, each.version) for each in removals]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "INSERT INTO pushes (push_id, timer_id, user_id, finished_at_us, version, push) "
+                "VALUES (?, ?, ?, ?, ?, '') ON CONFLICT (push_id) DO UPDATE SET "
+                "finished_at_us = excluded.finished_at_us, version = max(version, excluded.version)",
+                marks,
+            )
+            connection.executemany("DELETE FROM pushes WHERE timer_id = ? AND user_id = ? AND version < ?", older)
+
+        await self._database.write(work)
 
     async def forget_pushes(self, finished_before_us: int) -> None:
         await self._change("DELETE FROM pushes WHERE finished_at_us < ?", [(finished_before_us,)])

@@ -42,8 +42,8 @@ class ShareStore(Protocol):
         True: durable. False: another version is stored, so load and apply again. In order.
         """
 
-    async def list_shared_with(self, user_ids: Collection[str]) -> dict[str, list[Share]]:
-        """All shares that each of these users is a member of."""
+    async def list_shared_with(self, user_ids: Collection[str]) -> dict[str, list[str]]:
+        """The ids of all timers that each of these users is a member of."""
 
     async def count_shared_with(self, user_ids: Collection[str]) -> dict[str, int]:
         """Of how many timers each of these users is a member."""

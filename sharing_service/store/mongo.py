@@ -49,13 +49,12 @@ class MongoShareStore(MeasuredStore, writes=WRITES):
     async def save(self, saves: Sequence[Save]) -> list[bool]:
         return await compare_and_set(self._shares, [(_document(save.share), save.expected_version) for save in saves])
 
-    async def list_shared_with(self, user_ids: Collection[str]) -> dict[str, list[Share]]:
-        shared: dict[str, list[Share]] = {user_id: [] for user_id in user_ids}
+    async def list_shared_with(self, user_ids: Collection[str]) -> dict[str, list[str]]:
+        shared: dict[str, list[str]] = {user_id: [] for user_id in user_ids}
         with translated():
-            async for document in self._shares.find({"members": among(shared)}):
-                share = _share(document)
-                for member in shared.keys() & set(share.members):
-                    shared[member].append(share)
+            async for document in self._shares.find({"members": among(shared)}, {"members": 1}):
+                for member in shared.keys() & document["members"]:
+                    shared[member].append(document["_id"])
         return shared
 
     async def count_shared_with(self, user_ids: Collection[str]) -> dict[str, int]:

@@ -63,17 +63,16 @@ class SqliteShareStore(MeasuredStore, writes=WRITES):
             lambda connection: [_save(connection, save.share, save.expected_version) for save in saves]
         )
 
-    async def list_shared_with(self, user_ids: Collection[str]) -> dict[str, list[Share]]:
-        def work(connection: sqlite3.Connection) -> list[tuple[str, bytes]]:
+    async def list_shared_with(self, user_ids: Collection[str]) -> dict[str, list[str]]:
+        def work(connection: sqlite3.Connection) -> list[tuple[str, str]]:
             return connection.execute(
-                "SELECT user_id, share FROM json_each(?) AS wanted JOIN members ON user_id = wanted.value "
-                "JOIN shares USING (timer_id)",
+                "SELECT user_id, timer_id FROM json_each(?) AS wanted JOIN members ON user_id = wanted.value",
                 (json_array(user_ids),),
             ).fetchall()
 
-        shared: dict[str, list[Share]] = {user_id: [] for user_id in user_ids}
-        for user_id, share in await self._database.read(work):
-            shared[user_id].append(_decode(share))
+        shared: dict[str, list[str]] = {user_id: [] for user_id in user_ids}
+        for user_id, timer_id in await self._database.read(work):
+            shared[user_id].append(timer_id)
         return shared
 
     async def count_shared_with(self, user_ids: Collection[str]) -> dict[str, int]:

@@ -36,9 +36,9 @@ async def serving(
             yield server, channel
 
 
-def rpc_error(code: grpc.StatusCode) -> AioRpcError:
+def rpc_error(code: grpc.StatusCode, details: str = "10.0.0.7 is away") -> AioRpcError:
     """What a stub raises when the service behind it fails."""
-    return AioRpcError(code, Metadata(), Metadata(), details="10.0.0.7 is away", debug_error_string="")
+    return AioRpcError(code, Metadata(), Metadata(), details=details, debug_error_string="")
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -108,7 +108,9 @@ class FakeSharing:
             results=[
                 sharing_pb2.SharedTimers(
                     timers=[
-                        sharing_pb2.TimerAccess(timer_id=timer_id, audience=audience)
+                        sharing_pb2.TimerAccess(
+                            timer_id=timer_id, audience=None if request.without_audiences else audience
+                        )
                         for timer_id, audience in self.audiences.items()
                         if user in audience.member_ids
                     ]

@@ -19,6 +19,7 @@ from connection_service.store.sqlite import SqliteConnectionStore, open_store
 from proto.common.v1 import common_pb2
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from proto.event.v1 import event_pb2
+from runtime.errors import Unavailable
 from runtime.lifecycle import background, forever
 from runtime.telemetry import Telemetry
 from tests.servicers.harness import serving, until
@@ -445,6 +446,33 @@ async def test_events_of_a_batch_travel_to_an_edge_together_and_in_order(service
         assert len(edge.batches) == 1
 
 
+async def test_what_does_not_fit_into_a_message_travels_to_its_edge_in_several(service: Service) -> None:
+    users = [f"user-{number:031d}" for number in range(500)]  # as long as a UUID
+    connections = [
+        connection(f"{user_number:08d}{number:08d}", user, f"phone-{number}")
+        for user_number, user in enumerate(users)
+        for number in range(8)
+    ]
+    await service.lease("edge-1")
+    edge = Edge(service.stub, "edge-1")
+    try:
+        for start in range(0, len(connections), 1_000):
+            part = connections[start : start + 1_000]
+            await edge.hello(*part, complete=start + 1_000 == len(connections))
+        await until(lambda: 0 in edge.confirmed)
+        await service.until_attached("edge-1")
+        items = [event_for(*users, event_id=f"e{number}") for number in range(128)]
+        for item in items:
+            item.event.audience.member_ids.extend(users)
+        await service.deliver(*items)  # pending or not: a busy machine may be slower than the patience
+        await until(lambda: len(edge.got) == len(items))
+        assert [event_id for event_id, _ in edge.got] == [f"e{number}" for number in range(128)]
+        assert not edge.call.done()
+        assert 1 < len(edge.batches) < 10
+    finally:
+        await edge.leave()
+
+
 async def test_an_event_for_nobody_who_is_connected_is_delivered(service: Service) -> None:
     async with service.attached("edge-1", connection("a1")) as edge:
         assert await service.deliver(event_for("bob"), event_for()) == [DELIVERED, DELIVERED]
@@ -567,6 +595,13 @@ class Deaf:
         raise AssertionError("nothing is sent in these tests")
 
 
+class Locked:
+    """A store that can't change anything now."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unavailable("The database can't be reached")
+
+
 @pytest.fixture
 async def pushing(tmp_path: Path) -> AsyncIterator[Service]:
     """A service that keeps pushes; nobody sends them."""
@@ -651,6 +686,31 @@ async def test_a_removal_takes_a_push_back(pushing: Service) -> None:
     await with_token(pushing, "bob")
     await pushing.deliver(shared_with("bob"))
     assert await pushing.deliver(shared_with(removed=["bob"], version=2)) == [DELIVERED]
+    assert await pushing.store.count_pushes() == 0
+
+
+async def test_a_removal_whose_push_can_not_be_taken_back_now_comes_again(pushing: Service) -> None:
+    await with_token(pushing, "bob")
+    await pushing.deliver(shared_with("bob"))
+    worker = pushing.servicer.pushes
+    assert worker is not None
+    worker._store = Locked()
+    removal = shared_with(removed=["bob"], version=2)
+    assert await pushing.deliver(removal, event_for("alice")) == [PENDING, DELIVERED]
+    worker._store = pushing.store
+    assert await pushing.deliver(removal) == [DELIVERED]
+    assert await pushing.store.count_pushes() == 0
+
+
+async def test_an_addition_that_a_removal_has_overtaken_leaves_no_push(pushing: Service) -> None:
+    await with_token(pushing, "bob")
+    async with pushing.attached("edge-1", connection("c1", "alice")) as edge:
+        edge.acknowledges = False
+        addition = asyncio.create_task(pushing.deliver(shared_with("bob")))
+        await until(lambda: bool(edge.batches))
+        await pushing.deliver(shared_with(removed=["bob"], version=2))
+        await edge.acknowledge()
+        await addition
     assert await pushing.store.count_pushes() == 0
 
 

@@ -22,6 +22,7 @@ from runtime.errors import (
     Overloaded,
     PermissionDenied,
     Unavailable,
+    may_be_one_items_fault,
 )
 from runtime.grpc_server import CALLS, serve
 from tests.servicers.harness import healthy, rpc_error, serving, until
@@ -139,6 +140,15 @@ async def test_a_failure_of_a_service_behind_is_worth_another_try_and_tells_no_d
     assert status is code
     assert details is not None
     assert "10.0.0.7" not in details
+
+
+async def test_whoever_asked_for_too_much_learns_that_less_would_do_however_far_behind_it_failed() -> None:
+    behind = rpc_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER: Sent message larger than max (17 vs. 16)")
+    async with serving(SERVICE, obeying(raising(behind))) as (_, channel):
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await release(channel)
+    assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert may_be_one_items_fault(failure.value)
 
 
 @pytest.mark.parametrize(

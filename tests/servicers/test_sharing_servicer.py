@@ -165,10 +165,22 @@ async def test_of_many_who_claim_at_once_one_wins_and_all_learn_who(service: Ser
     assert answers[0].audience.owner_id == f"user-{winner}"
 
 
-@pytest.mark.parametrize("item", [question("", "alice", claim=True), question("tea", "", claim=True)])
-async def test_an_impossible_id_can_not_be_claimed(service: Service, item: sharing_pb2.AuthorizeItem) -> None:
-    assert await status_of(service.authorize(item)) is grpc.StatusCode.INVALID_ARGUMENT
-    assert await service.store.load(["", "tea"]) == {}
+@pytest.mark.parametrize(
+    "item",
+    [
+        question("", "alice", claim=True),
+        question("x" * 129, "alice", claim=True),
+        question("tea", "", claim=True),
+        question("tea", "a\x00", claim=True),
+    ],
+)
+async def test_an_impossible_id_can_not_be_claimed_and_fails_nobody_else(
+    service: Service, item: sharing_pb2.AuthorizeItem
+) -> None:
+    answers = await service.authorize(question("eggs", "alice", claim=True), item, question("rice", "bob", claim=True))
+    assert [answer.role for answer in answers] == [OWNER, UNKNOWN, OWNER]
+    assert not answers[1].HasField("audience")
+    assert await service.store.load(["", "tea", "x" * 129]) == {}
 
 
 # --- GetAudience and ListShared -------------------------------------------------------------------------------------------
@@ -187,6 +199,17 @@ async def test_each_user_gets_its_own_list_in_order(service: Service) -> None:
     await service.done(add("bob"))
     await service.done(add("alice", by="bob", timer_id="rice"))
     assert await service.shared_with("bob", "nobody", "alice") == [{"tea"}, set(), {"rice"}]
+
+
+async def test_a_list_has_the_audiences_unless_only_ids_are_asked_for(service: Service) -> None:
+    await service.claim("tea")
+    await service.done(add("bob"))
+    request = sharing_pb2.ListSharedRequest(user_ids=["bob"])
+    (whole,) = (await service.stub.ListShared(request, timeout=5)).results[0].timers
+    assert whole == sharing_pb2.TimerAccess(timer_id="tea", audience=await service.audience("tea"))
+    request.without_audiences = True
+    (short,) = (await service.stub.ListShared(request, timeout=5)).results[0].timers
+    assert short == sharing_pb2.TimerAccess(timer_id="tea")
 
 
 # --- Change ---------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2
 from proto.timer.v1 import timer_pb2, timer_pb2_grpc
 from runtime import semconv
+from runtime.errors import may_be_one_items_fault
 from runtime.iso8601 import parse_duration
 from runtime.recorder import Recorder
 from runtime.telemetry import Telemetry
@@ -343,6 +344,33 @@ async def test_one_batch_can_not_go_beyond_the_limit_either(service: Service) ->
     assert kinds(results) == ["outcome"] * MOST_TIMERS + ["error"] * 2 * MOST_TIMERS
 
 
+async def test_calls_at_once_can_not_go_beyond_the_limit_either(service: Service) -> None:
+    calls = [[update(f"timer-{call}-{number}") for number in range(MOST_TIMERS)] for call in range(8)]
+    results = [result for batch in await asyncio.gather(*(service.write(*call) for call in calls)) for result in batch]
+    assert kinds(results).count("outcome") == MOST_TIMERS
+    assert await service.store.count_live(["alice"]) == {"alice": MOST_TIMERS}
+    for result, item in zip(results, (item for call in calls for item in call), strict=True):
+        assert result.HasField("outcome") == (item.timer_id in service.sharing.audiences)
+
+
+async def test_timers_that_are_brought_back_at_once_can_not_go_beyond_the_limit_either(service: Service) -> None:
+    stopped = [
+        Timer(timer_id=f"stopped-{number}", owner="alice", version=1, state=State.STOPPED)
+        for number in range(2 * MOST_TIMERS)
+    ]
+    await service.store.save([Save(timer, None) for timer in stopped])
+    for timer in stopped:
+        service.sharing.share(timer.timer_id)
+    calls = [(update(timer.timer_id), update(f"new-{timer.timer_id}")) for timer in stopped]
+    await asyncio.gather(*(service.write(*call) for call in calls))
+    assert (await service.store.count_live(["alice"]))["alice"] <= MOST_TIMERS
+    await service.store.save([Save(Timer(timer_id="bobs", owner="bob", version=1, state=State.STOPPED), None)])
+    service.sharing.share("bobs", owner="bob")
+    for number in range(MOST_TIMERS - 1):  # nothing is kept for calls that have ended
+        await service.done(update(f"bob-{number}", user="bob"))
+    await service.done(update("bobs", user="bob"))
+
+
 async def test_a_batch_may_be_as_long_as_the_proto_says(service: Service) -> None:
     await service.done(update(total_duration="PT0S"))
     results = await service.write(*(extend("PT1S") for _ in range(MAX_WRITES)))
@@ -462,6 +490,21 @@ async def test_snapshots_of_many_users_come_in_order(service: Service) -> None:
     )
     results = (await service.stub.Snapshot(request, timeout=5)).results
     assert [[view.timer.timer_id for view in result.views] for result in results] == [["b"], [], ["a"], ["b"]]
+
+
+async def test_a_user_of_the_most_and_largest_audiences_gets_a_snapshot(service: Service) -> None:
+    names = [f"t{number}" for number in range(300)]
+    await service.store.save(
+        [Save(Timer(timer_id=timer_id, owner="mallory", version=1), expected_version=None) for timer_id in names]
+    )
+    for timer_id in names:
+        service.sharing.share(timer_id, "bob", *(f"{number:0128d}" for number in range(499)), owner="mallory")
+    snapshot = await service.snapshot("bob")
+    assert {view.timer.timer_id for view in snapshot.views} == set(names)
+    request = timer_pb2.SnapshotRequest(items=[timer_pb2.SnapshotItem(user_id=user) for user in ("bob", "carol")])
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await service.stub.Snapshot(request, timeout=10)
+    assert may_be_one_items_fault(failure.value)
 
 
 async def test_who_asks_is_told_what_was_stopped_of_their_own_and_of_what_is_shared_with_them(service: Service) -> None:

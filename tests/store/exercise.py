@@ -136,7 +136,7 @@ SERVICES = {
         "finish_push": lambda store: store.finish_push(_push("alice").push_id, NOW - 2),
         "forget_pushes": lambda store: store.forget_pushes(NOW - 1),
         "cancel_pushes": lambda store: store.cancel_pushes(
-            [Removal(timer_id="milk", user_id="alice", version=NOW + 1)]
+            [Removal(timer_id="milk", user_id="alice", version=NOW + 1)], NOW - 2
         ),
     }),
 }  # fmt: skip

@@ -335,11 +335,30 @@ async def test_a_postponed_push_comes_when_it_was_postponed_to(store: Store) -> 
 
 async def test_who_was_removed_is_not_told_any_more_unless_they_were_added_after_that(store: Store) -> None:
     await store.add_pushes([push(version=5), push(user="carol", version=5), push("milk", version=5)])
-    await store.cancel_pushes([Removal(timer_id="tea", user_id="bob", version=5)])
+    await store.cancel_pushes([Removal(timer_id="tea", user_id="bob", version=5)], NOW)
     assert await store.count_pushes() == 3
-    await store.cancel_pushes([Removal(timer_id="tea", user_id="bob", version=6)])
-    await store.cancel_pushes([])
+    await store.cancel_pushes([Removal(timer_id="tea", user_id="bob", version=6)], NOW)
+    await store.cancel_pushes([], NOW)
     assert {(each.timer_id, each.user_id) for each in await due(store, NOW)} == {("tea", "carol"), ("milk", "bob")}
     await store.postpone_push(push().push_id, NOW)
     await store.finish_push(push().push_id, NOW)
     assert await store.add_pushes([push(version=7)]) == 1
+
+
+async def test_an_addition_that_comes_after_the_removal_behind_it_is_not_kept(store: Store) -> None:
+    for version in (6, 5):  # removals overtake each other, too
+        await store.cancel_pushes([Removal(timer_id="tea", user_id="bob", version=version)], NOW)
+    assert await store.add_pushes([push(version=5), push("milk", version=5), push(user="carol", version=5)]) == 2
+    assert {(each.timer_id, each.user_id) for each in await due(store, NOW)} == {("milk", "bob"), ("tea", "carol")}
+    assert await store.add_pushes([push(version=7)]) == 1
+    assert await store.count_pushes() == 3
+
+
+async def test_a_removal_is_forgotten_with_the_pushes_that_were_finished_then(store: Store) -> None:
+    removal = Removal(timer_id="tea", user_id="bob", version=6)
+    await store.cancel_pushes([removal], NOW)
+    await store.cancel_pushes([removal], NOW + 5)
+    await store.forget_pushes(NOW + 5)
+    assert await store.add_pushes([push(version=5)]) == 0
+    await store.forget_pushes(NOW + 6)
+    assert await store.add_pushes([push(version=5)]) == 1

@@ -48,7 +48,7 @@ async def created(store: ShareStore, *shares: Share) -> None:
 
 async def timers_of(store: ShareStore, user_id: str) -> set[str]:
     """What is shared with a user."""
-    listed = [each.timer_id for each in (await store.list_shared_with([user_id]))[user_id]]
+    listed = (await store.list_shared_with([user_id]))[user_id]
     assert len(set(listed)) == len(listed)
     return set(listed)
 
@@ -151,9 +151,9 @@ async def test_everything_that_is_shared_is_listed_however_much_it_is(store: Sha
     assert len(await timers_of(store, "alice")) == 300
 
 
-async def test_a_listed_share_is_whole(store: ShareStore) -> None:
+async def test_each_user_has_a_list_of_their_own(store: ShareStore) -> None:
     await created(store, FULL)
-    assert await store.list_shared_with(["bob", "carol", "erin"]) == {"bob": [FULL], "carol": [FULL], "erin": []}
+    assert await store.list_shared_with(["bob", "carol", "erin"]) == {"bob": ["tea"], "carol": ["tea"], "erin": []}
 
 
 # --- compare and set ------------------------------------------------------------------------------------------------------

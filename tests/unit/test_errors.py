@@ -18,6 +18,7 @@ from runtime.errors import (
     NotFound,
     Overloaded,
     PermissionDenied,
+    TooLarge,
     Unavailable,
 )
 
@@ -35,6 +36,7 @@ def rpc_error(code: grpc.StatusCode) -> AioRpcError:
         (Conflict("wrong"), grpc.StatusCode.FAILED_PRECONDITION, 409),
         (LimitReached("wrong"), grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
         (Overloaded("wrong"), grpc.StatusCode.RESOURCE_EXHAUSTED, 503),
+        (TooLarge(), grpc.StatusCode.RESOURCE_EXHAUSTED, 503),
         (Unavailable("wrong"), grpc.StatusCode.UNAVAILABLE, 503),
         (BubbleError("wrong"), grpc.StatusCode.INTERNAL, 500),
     ],

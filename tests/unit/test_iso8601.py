@@ -232,6 +232,9 @@ def test_dates_as_the_clients_platforms_write_them(text: str, same: str) -> None
         "2026-11-24T08:15:30.1234567890Z",
         "2026-11-24T08:15:30+0200",
         "2026-11-24T08:15:30+25:00",
+        "2026-11-24T08:15:30-24:00",
+        "2026-11-24T08:15:60Z",
+        "2026-00-24T08:15:30Z",
         "2026-11-24T08:15:30 Z",
         "2026-11-24T08:15:30Z\n",
         "2026-11-24T08:15:30[Europe/Berlin]",
@@ -240,8 +243,8 @@ def test_dates_as_the_clients_platforms_write_them(text: str, same: str) -> None
         "٢٠٢٦-11-24T08:15:30Z",
     ],
 )
-def test_what_is_no_date_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
+def test_what_is_no_date_is_refused_in_words_for_people(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^not (an ISO-8601|a possible) date and time$"):
         parse_instant(text)
 
 

@@ -446,6 +446,26 @@ def test_an_older_change_that_is_taken_over_last_does_not_keep_the_marker_of_the
     in_virtual_time(story)
 
 
+def test_nothing_is_remembered_of_an_older_change_that_is_taken_over_last() -> None:
+    async def story(system: Running) -> None:
+        def entry(version: int) -> outbox._Entry[Change]:
+            change = Change("tea", version)
+            return outbox._Entry(change, system.outbox.marker(change), 0.0)
+
+        relay = system.relay
+        await relay._deliver([entry(2)])
+        system.connections.pending = {"tea"}
+        await relay._deliver([entry(2)], repeated=True)  # the sweeper had found it before, and it fails
+        system.connections.pending = set()
+        await relay._deliver([entry(1)])
+        await asyncio.sleep(2 * outbox.CLEAR_LINGER)
+        assert system.outbox.cleared == [Change("tea", 2)]
+        assert relay._uncleared == {}
+        assert relay._under_way == {}
+
+    in_virtual_time(story)
+
+
 def test_draining_waits_until_everything_offered_was_delivered_and_its_markers_removed() -> None:
     async def story(system: Running) -> None:
         system.connections.gate.clear()

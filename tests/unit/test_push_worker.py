@@ -60,7 +60,7 @@ async def test_a_push_is_sent_once_and_repeats_of_its_event_change_nothing(store
     await has_phone(store, "bob")
     async with background(worker.run()):
         for _ in range(3):
-            assert await worker.keep({0: [invitation()], 1: [invitation(user="nobody")]}, []) == set()
+            assert await worker.keep({0: [invitation()], 1: [invitation(user="nobody")]}, {}) == set()
             await asyncio.sleep(0.05)
         await until(lambda: worker.waiting == 0)
     assert sender.sent == [Message(token="token-bob", timer_id="tea", timer_name="Tea", sharer_name="alice")]
@@ -73,7 +73,7 @@ async def test_no_more_are_under_way_than_there_are_lanes_and_all_are_sent(store
     users = [f"user-{number}" for number in range(3 * LANES)]
     await has_phone(store, *users)
     async with background(worker.run()):
-        await worker.keep({0: [invitation(user=user) for user in users]}, [])
+        await worker.keep({0: [invitation(user=user) for user in users]}, {})
         await until(lambda: sender.under_way == LANES)
         await asyncio.sleep(0.05)
         assert len(sender.sent) == LANES
@@ -87,7 +87,7 @@ async def test_when_too_many_wait_the_event_is_to_come_again(store: SqliteConnec
     worker = PushWorker(store, Sender(), lambda _: False)
     await has_phone(store, "bob")
     worker._waiting = MAX_WAITING
-    assert await worker.keep({4: [invitation()], 5: [invitation(user="without-phone")]}, []) == {4}
+    assert await worker.keep({4: [invitation()], 5: [invitation(user="without-phone")]}, {}) == {4}
     assert await store.count_pushes() == 0
 
 
@@ -97,10 +97,10 @@ async def test_one_answer_to_wait_is_heard_by_all(store: SqliteConnectionStore) 
     worker = PushWorker(store, sender, lambda _: False)
     await has_phone(store, "bob", "carol")
     async with background(worker.run()):
-        await worker.keep({0: [invitation()]}, [])
+        await worker.keep({0: [invitation()]}, {})
         await until(lambda: len(sender.sent) == 1 and sender.under_way == 0)
         await asyncio.sleep(0.05)
-        await worker.keep({0: [invitation(user="carol")]}, [])
+        await worker.keep({0: [invitation(user="carol")]}, {})
         await asyncio.sleep(0.1)
     assert len(sender.sent) == 1
     assert await store.count_pushes() == 2
@@ -112,7 +112,7 @@ async def test_what_is_too_old_or_needless_is_not_sent(store: SqliteConnectionSt
     worker = PushWorker(store, sender, lambda user: user in here)
     await has_phone(store, "bob", "carol", "dave")
     await worker.keep(
-        {0: [invitation(age_us=GIVE_UP_AFTER_US + 1), invitation(user="carol"), invitation(user="dave")]}, []
+        {0: [invitation(age_us=GIVE_UP_AFTER_US + 1), invitation(user="carol"), invitation(user="dave")]}, {}
     )
     await store.save_tokens([DeviceToken(token="token-carol", user_id="erin", device_id="phone")], max_per_user=1)
     async with background(worker.run()):
@@ -125,8 +125,8 @@ async def test_who_was_removed_is_not_told(store: SqliteConnectionStore) -> None
     sender = Sender()
     worker = PushWorker(store, sender, lambda _: False)
     await has_phone(store, "bob", "carol")
-    await worker.keep({0: [invitation(), invitation(user="carol")]}, [])
-    await worker.keep({}, [Removal(timer_id="tea", user_id="bob", version=2)])
+    await worker.keep({0: [invitation(), invitation(user="carol")]}, {})
+    await worker.keep({}, {0: [Removal(timer_id="tea", user_id="bob", version=2)]})
     async with background(worker.run()):
         await until(lambda: len(sender.sent) == 1)
         await asyncio.sleep(0.05)
@@ -139,11 +139,11 @@ async def test_an_unregistered_token_is_forgotten_and_a_refused_one_is_not(store
     worker = PushWorker(store, sender, lambda _: False)
     await has_phone(store, "bob")
     async with background(worker.run()):
-        await worker.keep({0: [invitation()]}, [])
+        await worker.keep({0: [invitation()]}, {})
         await until(lambda: worker.waiting == 0)
         assert await store.tokens_of_users(["bob"]) == []
         await has_phone(store, "bob")
-        await worker.keep({0: [invitation("milk")]}, [])
+        await worker.keep({0: [invitation("milk")]}, {})
         await until(lambda: worker.waiting == 0)
     assert len(await store.tokens_of_users(["bob"])) == 1
 
@@ -158,7 +158,7 @@ async def test_a_push_whose_sender_died_is_sent_by_another_when_its_claim_has_ru
     await has_phone(store, "bob")
     worker = PushWorker(store, dies, lambda _: False)
     async with background(worker.run()):
-        await worker.keep({0: [invitation()]}, [])
+        await worker.keep({0: [invitation()]}, {})
         await until(lambda: dies.under_way == 1)
     async with background(PushWorker(store, lives, lambda _: False).run()):
         await until(lambda: len(lives.sent) == 1)

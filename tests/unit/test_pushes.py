@@ -79,7 +79,7 @@ def changed(*, added: list[str] = [], removed: list[str] = []) -> connection_pb2
 
 def test_those_without_a_connection_are_invited_and_the_others_not() -> None:
     invitations, removals = to_be_pushed([changed(added=["bob", "carol"])], (), lambda user: user == "bob", NOW)
-    assert removals == []
+    assert removals == {}
     (invitation,) = invitations[0]
     assert (invitation.user_id, invitation.timer_id, invitation.timer_name) == ("carol", "tea", "Tea")
     assert (invitation.sharer_id, invitation.version, invitation.due_at_us) == ("alice", 7, NOW)
@@ -89,12 +89,12 @@ def test_while_it_is_not_known_who_is_connected_nobody_is_invited_but_removals_c
     items = [changed(added=["bob"], removed=["dave"]), changed(added=["bob"])]
     invitations, removals = to_be_pushed(items, {0}, lambda _: False, NOW)
     assert invitations.keys() == {1}
-    assert removals == [Removal(timer_id="tea", user_id="dave", version=7)]
+    assert removals == {0: [Removal(timer_id="tea", user_id="dave", version=7)]}
 
 
 def test_states_of_timers_invite_nobody() -> None:
     item = connection_pb2.DeliverItem(event=event_pb2.Event(timer_changed=event_pb2.TimerChanged()), user_ids=["bob"])
-    assert to_be_pushed([item], (), lambda _: False, NOW) == ({}, [])
+    assert to_be_pushed([item], (), lambda _: False, NOW) == ({}, {})
 
 
 def test_a_push_is_named_after_timer_user_and_token_only() -> None:

@@ -528,6 +528,24 @@ def test_pausing_and_resuming_loses_nothing(left: int, pause: int) -> None:
     assert left_us(again, NOW + pause) == left
 
 
+@pytest.mark.parametrize("end", ["2500-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"])
+def test_what_a_pause_keeps_of_an_end_that_is_far_away_runs_on(end: str) -> None:
+    paused_far = after(None, Update(end_time=end), Pause())
+    resumed = after(paused_far, Resume())
+    assert resumed.end_time is not None
+    assert parse_instant(resumed.end_time) == parse_instant(end)
+    with pytest.raises(InvalidArgument) as refusal:
+        after(paused_far, Extend("PT1M"))
+    assert refusal.value.field == "by"
+
+
+def test_a_timer_that_would_run_beyond_what_a_date_can_say_is_refused_in_words_for_people() -> None:
+    paused_far = after(None, Update(end_time="9999-12-31T23:59:59.999Z"), Pause())
+    with pytest.raises(InvalidArgument) as refusal:
+        after(paused_far, Resume(), now=NOW + MINUTE)
+    assert (refusal.value.message, refusal.value.field) == ("The timer would run beyond the year 9999", "")
+
+
 @pytest.mark.parametrize("make", [idle, running, paused])
 def test_no_timer_can_be_extended_beyond_ten_years(make: Callable[[], Timer]) -> None:
     with pytest.raises(InvalidArgument) as refusal:
@@ -650,6 +668,7 @@ def test_tags_stay_until_others_are_given() -> None:
     [
         (Update(tags=("x",) * (MAX_TAGS + 1)), "tags"),
         (Update(tags=("x" * 257,)), "tags"),
+        (Update(tags=("é" * 250,) * 5), "tags"),
         (Update(tags=("a\x00",)), "tags"),
         (Update(end_time="2031-01-01T00:00Z", local_end=LocalEnd("x" * 65)), "endTime"),
         (Update(end_time="2031-01-01T00:00Z", local_end=LocalEnd("2031-01-01T00:00", MAX_UTC_OFFSET + 1)), "endTime"),

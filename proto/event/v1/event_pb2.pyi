@@ -125,7 +125,7 @@ class Timer(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Words of the owner's app; at most 32, each of at most 256 characters."""
+        """Words of the owner's app; at most 32, each of at most 256 characters, with at most 2,048 bytes together."""
 
     def __init__(
         self,

@@ -352,6 +352,11 @@ class ListSharedRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_IDS_FIELD_NUMBER: _builtins.int
+    WITHOUT_AUDIENCES_FIELD_NUMBER: _builtins.int
+    without_audiences: _builtins.bool
+    """Ids only. An audience is as long as it has members and would come once for each of the users, which can be more than a
+    message may have: whoever needs many asks `GetAudience` for them, some at a time.
+    """
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The users; at most 64."""
@@ -360,10 +365,11 @@ class ListSharedRequest(_message.Message):
         self,
         *,
         user_ids: _abc.Iterable[_builtins.str] | None = ...,
+        without_audiences: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_ids", b"user_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_ids", b"user_ids", "without_audiences", b"without_audiences"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -381,7 +387,7 @@ class TimerAccess(_message.Message):
     """The timer."""
     @_builtins.property
     def audience(self) -> _event_pb2.Audience:
-        """Who may see it."""
+        """Who may see it; absent when only ids were asked for."""
 
     def __init__(
         self,

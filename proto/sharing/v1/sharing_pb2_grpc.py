@@ -79,7 +79,8 @@ class SharingServiceServicer:
 
     def Authorize(self, request, context):
         """Tells a user's role for timers and who their audience is. With `claim`, an id that nobody owns becomes the user's
-        (durably, before the answer; of two who claim at once, one gets it and both learn who). Idempotent.
+        (durably, before the answer; of two who claim at once, one gets it and both learn who). What can't be an id is
+        nobody's and stays so, whoever claims it. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,8 +113,8 @@ class SharingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListShared(self, request, context):
-        """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
-        them until they are forgotten. Idempotent.
+        """Lists the timers that are shared with users (not those they own); stopped timers are among them until they are
+        forgotten. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,8 @@ class SharingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SharingServiceAsyncStub: ...
     Authorize: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.AuthorizeRequest, _sharing_pb2.AuthorizeResponse]
     """Tells a user's role for timers and who their audience is. With `claim`, an id that nobody owns becomes the user's
-    (durably, before the answer; of two who claim at once, one gets it and both learn who). Idempotent.
+    (durably, before the answer; of two who claim at once, one gets it and both learn who). What can't be an id is
+    nobody's and stays so, whoever claims it. Idempotent.
     """
     AuthorizeStream: _grpc.StreamStreamMultiCallable[_sharing_pb2.AuthorizeRequest, _sharing_pb2.AuthorizeResponse]
     """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Authorize`
@@ -55,8 +56,8 @@ class SharingServiceStub:
     Errors of an item: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, LIMIT_REACHED.
     """
     ListShared: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ListSharedRequest, _sharing_pb2.ListSharedResponse]
-    """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
-    them until they are forgotten. Idempotent.
+    """Lists the timers that are shared with users (not those they own); stopped timers are among them until they are
+    forgotten. Idempotent.
     """
     Release: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ReleaseRequest, _sharing_pb2.ReleaseResponse]
     """Forgets ids altogether: owner, members and all. Called when a tombstone expires. Idempotent."""
@@ -72,7 +73,8 @@ class SharingServiceAsyncStub(SharingServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Authorize: _aio.UnaryUnaryMultiCallable[_sharing_pb2.AuthorizeRequest, _sharing_pb2.AuthorizeResponse]  # type: ignore[assignment]
     """Tells a user's role for timers and who their audience is. With `claim`, an id that nobody owns becomes the user's
-    (durably, before the answer; of two who claim at once, one gets it and both learn who). Idempotent.
+    (durably, before the answer; of two who claim at once, one gets it and both learn who). What can't be an id is
+    nobody's and stays so, whoever claims it. Idempotent.
     """
     AuthorizeStream: _aio.StreamStreamMultiCallable[_sharing_pb2.AuthorizeRequest, _sharing_pb2.AuthorizeResponse]  # type: ignore[assignment]
     """The same, one batch after the other on a stream: each is answered before the next one is read. A status that `Authorize`
@@ -88,8 +90,8 @@ class SharingServiceAsyncStub(SharingServiceStub):
     Errors of an item: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, LIMIT_REACHED.
     """
     ListShared: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ListSharedRequest, _sharing_pb2.ListSharedResponse]  # type: ignore[assignment]
-    """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
-    them until they are forgotten. Idempotent.
+    """Lists the timers that are shared with users (not those they own); stopped timers are among them until they are
+    forgotten. Idempotent.
     """
     Release: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ReleaseRequest, _sharing_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Forgets ids altogether: owner, members and all. Called when a tombstone expires. Idempotent."""
@@ -108,7 +110,8 @@ class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sharing_pb2.AuthorizeResponse, _abc.Awaitable[_sharing_pb2.AuthorizeResponse]]:
         """Tells a user's role for timers and who their audience is. With `claim`, an id that nobody owns becomes the user's
-        (durably, before the answer; of two who claim at once, one gets it and both learn who). Idempotent.
+        (durably, before the answer; of two who claim at once, one gets it and both learn who). What can't be an id is
+        nobody's and stays so, whoever claims it. Idempotent.
         """
 
     @_abc_1.abstractmethod
@@ -148,8 +151,8 @@ class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sharing_pb2.ListSharedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sharing_pb2.ListSharedResponse, _abc.Awaitable[_sharing_pb2.ListSharedResponse]]:
-        """Lists the timers that are shared with users (not those they own), with their audiences; stopped timers are among
-        them until they are forgotten. Idempotent.
+        """Lists the timers that are shared with users (not those they own); stopped timers are among them until they are
+        forgotten. Idempotent.
         """
 
     @_abc_1.abstractmethod

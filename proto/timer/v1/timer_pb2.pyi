@@ -31,7 +31,7 @@ class Tags(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At most 32, each of at most 256 characters."""
+        """At most 32, each of at most 256 characters, with at most 2,048 bytes together."""
 
     def __init__(
         self,
@@ -660,7 +660,9 @@ class UserSnapshot(_message.Message):
     STOPPED_TIMER_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def views(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.TimerView]:
-        """Every timer that is not stopped, and not known in this version."""
+        """Every timer that is not stopped, and not known in this version. When the audiences of all of the user's timers have more
+        than 4 MiB, the longest have only their first members, and the user.
+        """
 
     @_builtins.property
     def gone_timer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -100,7 +100,8 @@ class TimerServiceServicer:
 
     def Snapshot(self, request, context):
         """Reads all timers that a user owns or that are shared with them, leaving out what the caller already knows.
-        Idempotent. A user without timers gets an empty snapshot.
+        Idempotent. A user without timers gets an empty snapshot. RESOURCE_EXHAUSTED with "larger than max" in its words: the
+        answer does not fit into a message, ask for fewer users.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,7 +59,8 @@ class TimerServiceStub:
     """
     Snapshot: _grpc.UnaryUnaryMultiCallable[_timer_pb2.SnapshotRequest, _timer_pb2.SnapshotResponse]
     """Reads all timers that a user owns or that are shared with them, leaving out what the caller already knows.
-    Idempotent. A user without timers gets an empty snapshot.
+    Idempotent. A user without timers gets an empty snapshot. RESOURCE_EXHAUSTED with "larger than max" in its words: the
+    answer does not fit into a message, ask for fewer users.
     """
 
 @_typing.type_check_only
@@ -91,7 +92,8 @@ class TimerServiceAsyncStub(TimerServiceStub):
     """
     Snapshot: _aio.UnaryUnaryMultiCallable[_timer_pb2.SnapshotRequest, _timer_pb2.SnapshotResponse]  # type: ignore[assignment]
     """Reads all timers that a user owns or that are shared with them, leaving out what the caller already knows.
-    Idempotent. A user without timers gets an empty snapshot.
+    Idempotent. A user without timers gets an empty snapshot. RESOURCE_EXHAUSTED with "larger than max" in its words: the
+    answer does not fit into a message, ask for fewer users.
     """
 
 class TimerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -144,7 +146,8 @@ class TimerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_timer_pb2.SnapshotResponse, _abc.Awaitable[_timer_pb2.SnapshotResponse]]:
         """Reads all timers that a user owns or that are shared with them, leaving out what the caller already knows.
-        Idempotent. A user without timers gets an empty snapshot.
+        Idempotent. A user without timers gets an empty snapshot. RESOURCE_EXHAUSTED with "larger than max" in its words: the
+        answer does not fit into a message, ask for fewer users.
         """
 
 def add_TimerServiceServicer_to_server(servicer: TimerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,6 +11,8 @@ from runtime.operations import Operation, Operations
 MAX_UNDELIVERED = 1_000
 """Members whose coming or going is still to be delivered. More can't come to be unless deliveries fail for long."""
 
+_ID_OVERHEAD = 3  # bytes that an id costs in a message beside its own
+
 
 class Role(Enum):
     """What a user is to a timer."""
@@ -97,6 +99,19 @@ def role(audience: Audience, user_id: str) -> Role:
     if user_id == audience.owner:
         return Role.OWNER
     return Role.MEMBER if user_id in audience.members else Role.STRANGER
+
+
+def shortened(audience: Audience, user_id: str, most_bytes: int) -> Audience:
+    """An audience with only as many of its members as fit into so many bytes, the first ones; and with the user, if they are one."""
+    members = []
+    for member in audience.members:
+        most_bytes -= len(member.encode()) + _ID_OVERHEAD
+        if most_bytes < 0:
+            break
+        members.append(member)
+    if user_id in audience.members and user_id not in members:
+        members.append(user_id)
+    return Audience(timer_id=audience.timer_id, owner=audience.owner, members=tuple(members), version=audience.version)
 
 
 def apply(share: Share, change: Change, now_us: int, *, max_members: int) -> Share:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Mapping
 
 import grpc
 
-from proto.event.v1 import event_pb2
 from proto.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 from runtime import semconv
 from runtime.clock import now_us
@@ -25,7 +24,7 @@ from runtime.telemetry import Span, Telemetry, is_sampled
 from runtime.text import problem_with_id
 from sharing_service import domain
 from sharing_service.domain import Role, Share
-from sharing_service.relay import audience, fill
+from sharing_service.relay import fill
 from sharing_service.store.contract import Save, ShareStore
 
 MAX_ITEMS = 256
@@ -138,10 +137,15 @@ class SharingServicer(sharing_pb2_grpc.SharingServiceServicer):
     ) -> sharing_pb2.GetAudienceResponse:
         check_size(request.timer_ids, MAX_IDS)
         shares = await self._store.load_audiences(set(request.timer_ids))
-        nobody = event_pb2.Audience()
-        return sharing_pb2.GetAudienceResponse(
-            audiences=[audience(shares[timer_id]) if timer_id in shares else nobody for timer_id in request.timer_ids]
-        )
+        response = sharing_pb2.GetAudienceResponse()
+        for timer_id in request.timer_ids:
+            message = response.audiences.add()
+            found = shares.get(timer_id)
+            if found is not None:
+                if request.most_bytes > 0:
+                    found = domain.shortened(found, request.user_id, request.most_bytes)
+                fill(message, found)
+        return response
 
     async def Change(
         self,

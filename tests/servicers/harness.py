@@ -68,6 +68,8 @@ class FakeSharing:
     def __init__(self) -> None:
         self.audiences: dict[str, event_pb2.Audience] = {}
         self.failure: Exception | None = None
+        self.cuts_short = True
+        """Whether it can, as those of older releases can not."""
         self.asked: list[Any] = []
 
     @property
@@ -96,9 +98,13 @@ class FakeSharing:
         self, request: sharing_pb2.GetAudienceRequest, *, timeout: float
     ) -> sharing_pb2.GetAudienceResponse:
         self._reach(request, timeout)
-        return sharing_pb2.GetAudienceResponse(
-            audiences=[self.audiences.get(timer_id, event_pb2.Audience()) for timer_id in request.timer_ids]
-        )
+        response = sharing_pb2.GetAudienceResponse()
+        for timer_id in request.timer_ids:
+            audience = response.audiences.add()
+            audience.CopyFrom(self.audiences.get(timer_id, event_pb2.Audience()))
+            if request.most_bytes and audience.ByteSize() > request.most_bytes and self.cuts_short:
+                audience.member_ids[:] = [request.user_id]
+        return response
 
     async def ListShared(
         self, request: sharing_pb2.ListSharedRequest, *, timeout: float

@@ -193,6 +193,20 @@ async def test_audiences_come_in_order_and_nobodys_is_empty(service: Service) ->
     assert [audience.owner_id for audience in audiences] == ["alice", "", "alice", "alice"]
 
 
+async def test_audiences_are_cut_short_for_whoever_asks_for_less(service: Service) -> None:
+    await service.claim("tea", "eggs")
+    for user in ("bob", "carol", "dave", "erin"):
+        await service.done(add(user))
+    await service.done(add("bob", timer_id="eggs"))
+    whole = await service.audience("tea")
+    request = sharing_pb2.GetAudienceRequest(timer_ids=["tea", "eggs", "unknown"], most_bytes=15, user_id="erin")
+    tea, eggs, unknown = (await service.stub.GetAudience(request, timeout=5)).audiences
+    assert list(tea.member_ids) == ["bob", "carol", "erin"]
+    assert (tea.owner_id, tea.version) == (whole.owner_id, whole.version)
+    assert list(eggs.member_ids) == ["bob"]
+    assert unknown == event_pb2.Audience()
+
+
 async def test_each_user_gets_its_own_list_in_order(service: Service) -> None:
     await service.claim("tea", "eggs")
     await service.claim("rice", user="bob")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from runtime.errors import BubbleError, InvalidArgument, LimitReached, PermissionDenied
-from sharing_service.domain import Change, Origin, Role, Share, apply, claim, delivered, role, validate
+from sharing_service.domain import Change, Origin, Role, Share, apply, claim, delivered, role, shortened, validate
 
 NOW = 1_764_000_000_000_000
 USERS = ["bob", "carol", "dave", "erin"]
@@ -246,3 +246,23 @@ def test_the_timers_name_stays_with_those_who_wait_to_be_told_whatever_comes_aft
     share = after(claim("tea", "alice", NOW), named, change("carol", add=True), change("carol", add=False))
     assert share.timer_name == "Tea"
     assert after(share, structs.replace(change("dave", add=True), timer_name="Green tea")).timer_name == "Green tea"
+
+
+@pytest.mark.parametrize(
+    ("most_bytes", "user_id", "members"),
+    [
+        (1_000, "bob", ("bob", "carol", "zoë")),
+        (20, "bob", ("bob", "carol")),
+        (21, "bob", ("bob", "carol", "zoë")),
+        (20, "zoë", ("bob", "carol", "zoë")),
+        (1, "zoë", ("zoë",)),
+        (1, "alice", ()),
+        (1, "mallory", ()),
+    ],
+)
+def test_a_shortened_audience_has_its_first_members_and_the_user_if_they_are_one(
+    most_bytes: int, user_id: str, members: tuple[str, ...]
+) -> None:
+    whole = Share(timer_id="tea", owner="alice", members=("bob", "carol", "zoë"), version=7)
+    short = shortened(whole, user_id, most_bytes)
+    assert (short.owner, short.version, short.members) == ("alice", 7, members)

@@ -26,15 +26,15 @@ from proto.common.v1 import common_pb2 as proto_dot_common_dot_v1_dot_common__pb
 from proto.event.v1 import event_pb2 as proto_dot_event_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eproto/sharing/v1/sharing.proto\x12\x11\x62ubble.sharing.v1\x1a\x1cproto/common/v1/common.proto\x1a\x1aproto/event/v1/event.proto\"V\n\rAuthorizeItem\x12\x10\n\x08timer_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05\x63laim\x18\x03 \x01(\x08\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"C\n\x10\x41uthorizeRequest\x12/\n\x05items\x18\x01 \x03(\x0b\x32 .bubble.sharing.v1.AuthorizeItem\"c\n\rAuthorization\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x17.bubble.sharing.v1.Role\x12+\n\x08\x61udience\x18\x02 \x01(\x0b\x32\x19.bubble.event.v1.Audience\"F\n\x11\x41uthorizeResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .bubble.sharing.v1.Authorization\"\'\n\x12GetAudienceRequest\x12\x11\n\ttimer_ids\x18\x01 \x03(\t\"C\n\x13GetAudienceResponse\x12,\n\taudiences\x18\x01 \x03(\x0b\x32\x19.bubble.event.v1.Audience\"\xde\x01\n\nChangeItem\x12(\n\x06origin\x18\x01 \x01(\x0b\x32\x18.bubble.common.v1.Origin\x12\x10\n\x08timer_id\x18\x02 \x01(\t\x12\x15\n\x0b\x61\x64\x64_user_id\x18\x03 \x01(\tH\x00\x12\x18\n\x0eremove_user_id\x18\x04 \x01(\tH\x00\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12\x14\n\x0coperation_id\x18\x06 \x01(\t\x12\x1a\n\x12invited_at_version\x18\x07 \x01(\x03\x12\x12\n\ntimer_name\x18\x08 \x01(\tB\x08\n\x06\x63hange\"=\n\rChangeRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.bubble.sharing.v1.ChangeItem\"q\n\x0c\x43hangeResult\x12-\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.bubble.event.v1.AudienceH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.bubble.common.v1.ErrorH\x00\x42\x08\n\x06result\"B\n\x0e\x43hangeResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.bubble.sharing.v1.ChangeResult\"@\n\x11ListSharedRequest\x12\x10\n\x08user_ids\x18\x01 \x03(\t\x12\x19\n\x11without_audiences\x18\x02 \x01(\x08\"L\n\x0bTimerAccess\x12\x10\n\x08timer_id\x18\x01 \x01(\t\x12+\n\x08\x61udience\x18\x02 \x01(\x0b\x32\x19.bubble.event.v1.Audience\">\n\x0cSharedTimers\x12.\n\x06timers\x18\x01 \x03(\x0b\x32\x1e.bubble.sharing.v1.TimerAccess\"F\n\x12ListSharedResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.bubble.sharing.v1.SharedTimers\"#\n\x0eReleaseRequest\x12\x11\n\ttimer_ids\x18\x01 \x03(\t\"\x11\n\x0fReleaseResponse*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0e\n\nROLE_OWNER\x10\x01\x12\x0f\n\x0bROLE_MEMBER\x10\x02\x12\x11\n\rROLE_STRANGER\x10\x03\x32\xa4\x04\n\x0eSharingService\x12V\n\tAuthorize\x12#.bubble.sharing.v1.AuthorizeRequest\x1a$.bubble.sharing.v1.AuthorizeResponse\x12`\n\x0f\x41uthorizeStream\x12#.bubble.sharing.v1.AuthorizeRequest\x1a$.bubble.sharing.v1.AuthorizeResponse(\x01\x30\x01\x12\\\n\x0bGetAudience\x12%.bubble.sharing.v1.GetAudienceRequest\x1a&.bubble.sharing.v1.GetAudienceResponse\x12M\n\x06\x43hange\x12 .bubble.sharing.v1.ChangeRequest\x1a!.bubble.sharing.v1.ChangeResponse\x12Y\n\nListShared\x12$.bubble.sharing.v1.ListSharedRequest\x1a%.bubble.sharing.v1.ListSharedResponse\x12P\n\x07Release\x12!.bubble.sharing.v1.ReleaseRequest\x1a\".bubble.sharing.v1.ReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eproto/sharing/v1/sharing.proto\x12\x11\x62ubble.sharing.v1\x1a\x1cproto/common/v1/common.proto\x1a\x1aproto/event/v1/event.proto\"V\n\rAuthorizeItem\x12\x10\n\x08timer_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05\x63laim\x18\x03 \x01(\x08\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"C\n\x10\x41uthorizeRequest\x12/\n\x05items\x18\x01 \x03(\x0b\x32 .bubble.sharing.v1.AuthorizeItem\"c\n\rAuthorization\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x17.bubble.sharing.v1.Role\x12+\n\x08\x61udience\x18\x02 \x01(\x0b\x32\x19.bubble.event.v1.Audience\"F\n\x11\x41uthorizeResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .bubble.sharing.v1.Authorization\"L\n\x12GetAudienceRequest\x12\x11\n\ttimer_ids\x18\x01 \x03(\t\x12\x12\n\nmost_bytes\x18\x02 \x01(\x05\x12\x0f\n\x07user_id\x18\x03 \x01(\t\"C\n\x13GetAudienceResponse\x12,\n\taudiences\x18\x01 \x03(\x0b\x32\x19.bubble.event.v1.Audience\"\xde\x01\n\nChangeItem\x12(\n\x06origin\x18\x01 \x01(\x0b\x32\x18.bubble.common.v1.Origin\x12\x10\n\x08timer_id\x18\x02 \x01(\t\x12\x15\n\x0b\x61\x64\x64_user_id\x18\x03 \x01(\tH\x00\x12\x18\n\x0eremove_user_id\x18\x04 \x01(\tH\x00\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12\x14\n\x0coperation_id\x18\x06 \x01(\t\x12\x1a\n\x12invited_at_version\x18\x07 \x01(\x03\x12\x12\n\ntimer_name\x18\x08 \x01(\tB\x08\n\x06\x63hange\"=\n\rChangeRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.bubble.sharing.v1.ChangeItem\"q\n\x0c\x43hangeResult\x12-\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.bubble.event.v1.AudienceH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.bubble.common.v1.ErrorH\x00\x42\x08\n\x06result\"B\n\x0e\x43hangeResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.bubble.sharing.v1.ChangeResult\"@\n\x11ListSharedRequest\x12\x10\n\x08user_ids\x18\x01 \x03(\t\x12\x19\n\x11without_audiences\x18\x02 \x01(\x08\"L\n\x0bTimerAccess\x12\x10\n\x08timer_id\x18\x01 \x01(\t\x12+\n\x08\x61udience\x18\x02 \x01(\x0b\x32\x19.bubble.event.v1.Audience\">\n\x0cSharedTimers\x12.\n\x06timers\x18\x01 \x03(\x0b\x32\x1e.bubble.sharing.v1.TimerAccess\"F\n\x12ListSharedResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.bubble.sharing.v1.SharedTimers\"#\n\x0eReleaseRequest\x12\x11\n\ttimer_ids\x18\x01 \x03(\t\"\x11\n\x0fReleaseResponse*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0e\n\nROLE_OWNER\x10\x01\x12\x0f\n\x0bROLE_MEMBER\x10\x02\x12\x11\n\rROLE_STRANGER\x10\x03\x32\xa4\x04\n\x0eSharingService\x12V\n\tAuthorize\x12#.bubble.sharing.v1.AuthorizeRequest\x1a$.bubble.sharing.v1.AuthorizeResponse\x12`\n\x0f\x41uthorizeStream\x12#.bubble.sharing.v1.AuthorizeRequest\x1a$.bubble.sharing.v1.AuthorizeResponse(\x01\x30\x01\x12\\\n\x0bGetAudience\x12%.bubble.sharing.v1.GetAudienceRequest\x1a&.bubble.sharing.v1.GetAudienceResponse\x12M\n\x06\x43hange\x12 .bubble.sharing.v1.ChangeRequest\x1a!.bubble.sharing.v1.ChangeResponse\x12Y\n\nListShared\x12$.bubble.sharing.v1.ListSharedRequest\x1a%.bubble.sharing.v1.ListSharedResponse\x12P\n\x07Release\x12!.bubble.sharing.v1.ReleaseRequest\x1a\".bubble.sharing.v1.ReleaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.sharing.v1.sharing_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1358
-  _globals['_ROLE']._serialized_end=1438
+  _globals['_ROLE']._serialized_start=1395
+  _globals['_ROLE']._serialized_end=1475
   _globals['_AUTHORIZEITEM']._serialized_start=111
   _globals['_AUTHORIZEITEM']._serialized_end=197
   _globals['_AUTHORIZEREQUEST']._serialized_start=199
@@ -44,29 +44,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHORIZERESPONSE']._serialized_start=369
   _globals['_AUTHORIZERESPONSE']._serialized_end=439
   _globals['_GETAUDIENCEREQUEST']._serialized_start=441
-  _globals['_GETAUDIENCEREQUEST']._serialized_end=480
-  _globals['_GETAUDIENCERESPONSE']._serialized_start=482
-  _globals['_GETAUDIENCERESPONSE']._serialized_end=549
-  _globals['_CHANGEITEM']._serialized_start=552
-  _globals['_CHANGEITEM']._serialized_end=774
-  _globals['_CHANGEREQUEST']._serialized_start=776
-  _globals['_CHANGEREQUEST']._serialized_end=837
-  _globals['_CHANGERESULT']._serialized_start=839
-  _globals['_CHANGERESULT']._serialized_end=952
-  _globals['_CHANGERESPONSE']._serialized_start=954
-  _globals['_CHANGERESPONSE']._serialized_end=1020
-  _globals['_LISTSHAREDREQUEST']._serialized_start=1022
-  _globals['_LISTSHAREDREQUEST']._serialized_end=1086
-  _globals['_TIMERACCESS']._serialized_start=1088
-  _globals['_TIMERACCESS']._serialized_end=1164
-  _globals['_SHAREDTIMERS']._serialized_start=1166
-  _globals['_SHAREDTIMERS']._serialized_end=1228
-  _globals['_LISTSHAREDRESPONSE']._serialized_start=1230
-  _globals['_LISTSHAREDRESPONSE']._serialized_end=1300
-  _globals['_RELEASEREQUEST']._serialized_start=1302
-  _globals['_RELEASEREQUEST']._serialized_end=1337
-  _globals['_RELEASERESPONSE']._serialized_start=1339
-  _globals['_RELEASERESPONSE']._serialized_end=1356
-  _globals['_SHARINGSERVICE']._serialized_start=1441
-  _globals['_SHARINGSERVICE']._serialized_end=1989
+  _globals['_GETAUDIENCEREQUEST']._serialized_end=517
+  _globals['_GETAUDIENCERESPONSE']._serialized_start=519
+  _globals['_GETAUDIENCERESPONSE']._serialized_end=586
+  _globals['_CHANGEITEM']._serialized_start=589
+  _globals['_CHANGEITEM']._serialized_end=811
+  _globals['_CHANGEREQUEST']._serialized_start=813
+  _globals['_CHANGEREQUEST']._serialized_end=874
+  _globals['_CHANGERESULT']._serialized_start=876
+  _globals['_CHANGERESULT']._serialized_end=989
+  _globals['_CHANGERESPONSE']._serialized_start=991
+  _globals['_CHANGERESPONSE']._serialized_end=1057
+  _globals['_LISTSHAREDREQUEST']._serialized_start=1059
+  _globals['_LISTSHAREDREQUEST']._serialized_end=1123
+  _globals['_TIMERACCESS']._serialized_start=1125
+  _globals['_TIMERACCESS']._serialized_end=1201
+  _globals['_SHAREDTIMERS']._serialized_start=1203
+  _globals['_SHAREDTIMERS']._serialized_end=1265
+  _globals['_LISTSHAREDRESPONSE']._serialized_start=1267
+  _globals['_LISTSHAREDRESPONSE']._serialized_end=1337
+  _globals['_RELEASEREQUEST']._serialized_start=1339
+  _globals['_RELEASEREQUEST']._serialized_end=1374
+  _globals['_RELEASERESPONSE']._serialized_start=1376
+  _globals['_RELEASERESPONSE']._serialized_end=1393
+  _globals['_SHARINGSERVICE']._serialized_start=1478
+  _globals['_SHARINGSERVICE']._serialized_end=2026
 # @@protoc_insertion_point(module_scope)

@@ -166,6 +166,12 @@ class GetAudienceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TIMER_IDS_FIELD_NUMBER: _builtins.int
+    MOST_BYTES_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    most_bytes: _builtins.int
+    """When above zero: of each audience only the first members, as many as fit into so many bytes, and the user below."""
+    user_id: _builtins.str
+    """Who is not left out, where they are a member."""
     @_builtins.property
     def timer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 1,024."""
@@ -174,10 +180,12 @@ class GetAudienceRequest(_message.Message):
         self,
         *,
         timer_ids: _abc.Iterable[_builtins.str] | None = ...,
+        most_bytes: _builtins.int = ...,
+        user_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["timer_ids", b"timer_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["most_bytes", b"most_bytes", "timer_ids", b"timer_ids", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

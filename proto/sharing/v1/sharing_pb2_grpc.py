@@ -95,7 +95,8 @@ class SharingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAudience(self, request, context):
-        """Tells the audiences of timers. Idempotent. An id that nobody owns has an audience without an owner.
+        """Tells the audiences of timers, whole unless it is asked for less. Idempotent. An id that nobody owns has an audience
+        without an owner.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

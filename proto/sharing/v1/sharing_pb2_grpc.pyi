@@ -47,7 +47,9 @@ class SharingServiceStub:
     would end with ends the stream.
     """
     GetAudience: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.GetAudienceRequest, _sharing_pb2.GetAudienceResponse]
-    """Tells the audiences of timers. Idempotent. An id that nobody owns has an audience without an owner."""
+    """Tells the audiences of timers, whole unless it is asked for less. Idempotent. An id that nobody owns has an audience
+    without an owner.
+    """
     Change: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ChangeRequest, _sharing_pb2.ChangeResponse]
     """Adds and removes members; durable when answered, then delivered to everybody concerned. The owner adds and removes;
     a member may remove itself. What is so already is answered as done. Repeating an item with the same `operation_id` has no
@@ -81,7 +83,9 @@ class SharingServiceAsyncStub(SharingServiceStub):
     would end with ends the stream.
     """
     GetAudience: _aio.UnaryUnaryMultiCallable[_sharing_pb2.GetAudienceRequest, _sharing_pb2.GetAudienceResponse]  # type: ignore[assignment]
-    """Tells the audiences of timers. Idempotent. An id that nobody owns has an audience without an owner."""
+    """Tells the audiences of timers, whole unless it is asked for less. Idempotent. An id that nobody owns has an audience
+    without an owner.
+    """
     Change: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ChangeRequest, _sharing_pb2.ChangeResponse]  # type: ignore[assignment]
     """Adds and removes members; durable when answered, then delivered to everybody concerned. The owner adds and removes;
     a member may remove itself. What is so already is answered as done. Repeating an item with the same `operation_id` has no
@@ -130,7 +134,9 @@ class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sharing_pb2.GetAudienceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sharing_pb2.GetAudienceResponse, _abc.Awaitable[_sharing_pb2.GetAudienceResponse]]:
-        """Tells the audiences of timers. Idempotent. An id that nobody owns has an audience without an owner."""
+        """Tells the audiences of timers, whole unless it is asked for less. Idempotent. An id that nobody owns has an audience
+        without an owner.
+        """
 
     @_abc_1.abstractmethod
     def Change(

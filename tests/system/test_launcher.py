@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,18 @@ async def _output_until(process: asyncio.subprocess.Process, pattern: str) -> st
     return text
 
 
+@asynccontextmanager
+async def _running(environment: dict[str, str]) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """One that is up, and what it has said until then; it ends well on Ctrl-C."""
+    process = await _launch(environment)
+    try:
+        yield process, await _output_until(process, r"Ctrl-C stops it")
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    assert process.returncode == 0
+
+
 async def _refused(environment: dict[str, str]) -> str:
     """What one says that does not start."""
     process = await _launch(environment)
@@ -81,9 +94,7 @@ async def test_it_prints_an_address_and_a_token_that_work_and_keeps_its_data(tmp
     environment = _environment(tmp_path / "data")
     port = int(environment["BUBBLE_EDGE_PORT"])
     for round_number in range(2):
-        process = await _launch(environment)
-        try:
-            text = await _output_until(process, r"Ctrl-C stops it")
+        async with _running(environment) as (_, text):
             assert f"http://127.0.0.1:{port}/" in text
             printed = re.search(r"development token:\s+(\S+)", text)
             assert printed
@@ -94,25 +105,15 @@ async def test_it_prints_an_address_and_a_token_that_work_and_keeps_its_data(tmp
                     assert [timer["name"] for timer in alice.snapshot["timers"]] == ["Tea"]
             refusal = await _refused(environment | {"BUBBLE_DATA_DIR": str(tmp_path / "other")})
             assert re.fullmatch(r"Port \d+ \(\w+\) is taken: .*BUBBLE_\w+_PORT.*\n", refusal)
-        finally:
-            process.send_signal(signal.SIGINT)
-            await process.communicate()
-        assert process.returncode == 0
 
 
 async def test_ports_of_0_are_free_ones_and_the_printed_address_works(tmp_path: Path) -> None:
     environment = _environment(tmp_path / "data") | dict.fromkeys(PORTS, "0")
-    process = await _launch(environment)
-    try:
-        text = await _output_until(process, r"Ctrl-C stops it")
+    async with _running(environment) as (_, text):
         printed = re.search(r"is up:\s+http://127\.0\.0\.1:(\d+)/[^$]*development token:\s+(\S+)", text)
         assert printed
         async with Client(int(printed[1]), "alice", "phone", token=printed[2]) as alice:
             await alice.done(type="timer", action="update", timer={"id": "tea", "name": "Tea"})
-    finally:
-        process.send_signal(signal.SIGINT)
-        await process.communicate()
-    assert process.returncode == 0
 
 
 async def test_two_systems_never_share_a_data_directory_and_one_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
@@ -125,13 +126,8 @@ async def test_two_systems_never_share_a_data_directory_and_one_that_was_killed_
     finally:
         first.kill()
         await first.communicate()
-    second = await _launch(_environment(data))
-    try:
-        await _output_until(second, r"Ctrl-C stops it")
-    finally:
-        second.send_signal(signal.SIGINT)
-        await second.communicate()
-    assert second.returncode == 0
+    async with _running(_environment(data)):
+        pass
 
 
 async def test_a_data_directory_that_can_not_be_had_is_told_in_one_line(tmp_path: Path) -> None:
@@ -141,18 +137,12 @@ async def test_a_data_directory_that_can_not_be_had_is_told_in_one_line(tmp_path
 
 
 async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
-    process = await _launch(_environment(tmp_path / "data"))
-    try:
-        await _output_until(process, r"Ctrl-C stops it")
+    async with _running(_environment(tmp_path / "data")) as (process, _):
         timer = next(
             pid for pid in _children(process.pid) if b"timer_service" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
         os.kill(timer, signal.SIGKILL)
         await _output_until(process, r"timer ended with -9, starting it again\n(.*\n)*.*serving")
-    finally:
-        process.send_signal(signal.SIGINT)
-        await process.communicate()
-    assert process.returncode == 0
 
 
 async def test_make_that_is_told_to_end_ends_all_processes_in_order(tmp_path: Path) -> None:
@@ -186,13 +176,9 @@ async def test_all_processes_say_what_commit_they_are_built_from_unless_told_oth
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    process = await _launch(_environment(tmp_path / "data") | ({} if given is None else {"BUBBLE_BUILD": given}))
-    try:
-        lines = (await _output_until(process, r"Ctrl-C stops it")).splitlines()
-    finally:
-        process.send_signal(signal.SIGINT)
-        await process.communicate()
-    started = [json.loads(line) for line in lines if '"starting"' in line]
+    environment = _environment(tmp_path / "data") | ({} if given is None else {"BUBBLE_BUILD": given})
+    async with _running(environment) as (_, text):
+        started = [json.loads(line) for line in text.splitlines() if '"starting"' in line]
     assert [line["build"] for line in started] == [given or git.stdout.strip()] * 4
 
 

@@ -116,23 +116,24 @@ class AppConversation(Conversation):
         super()._write(request)
 
     def _written(self, future: asyncio.Future[timer_pb2.WriteResult], reply: Reply, request: Write) -> None:
+        super()._written(future, reply, request)
         timer_id = request.item.timer_id
-        result = None if future.cancelled() or future.exception() is not None else future.result()
-        if result is not None and request.item.HasField("stop") and _is_gone(result):
-            if self._last_of.get(timer_id) is future:
-                del self._last_of[timer_id]
-            self._stopped(result, request)
-            self._answer(reply, self._codec.processed(timer_id, result.outcome.version, None))
-        else:
-            super()._written(future, reply, request)
-            if result is not None and isinstance(request, SharedWrite) and result.HasField("outcome"):
-                self._updated(result.outcome, request)
         if self._under_way.get(timer_id) is request:
             del self._under_way[timer_id]
-        if result is not None and self._repeating.get(timer_id) is request:
+        has_result = not future.cancelled() and future.exception() is None
+        if has_result and self._repeating.get(timer_id) is request:
             del self._repeating[timer_id]  # an older one has failed, so this one was about to be repeated
         if not self.has_under_way(timer_id):
             self._app.settled(timer_id)
+
+    def _conclude(self, result: timer_pb2.WriteResult, reply: Reply, request: Write) -> None:
+        if request.item.HasField("stop") and _is_gone(result):
+            self._stopped(result, request)
+            self._answer(reply, self._codec.processed(request.item.timer_id, result.outcome.version, None))
+            return
+        super()._conclude(result, reply, request)
+        if isinstance(request, SharedWrite) and result.HasField("outcome"):
+            self._updated(result.outcome, request)
 
     def _stopped(self, result: timer_pb2.WriteResult, request: Write) -> None:
         """The timer is stopped, or was so before, or is none of the user's: for the app that is the same."""

@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edge import errors, metrics
@@ -149,9 +150,8 @@ class Conversation:
             self._answer(self._replies.expect(request.message_id, request.kind, self._received_at), pong)
         elif isinstance(request, Share):
             reply = self._begin(request, request.timer_id)
-            self._in_turn(
-                request.timer_id, lambda: self._answered(reply, self._share(request, reply), request.timer_id)
-            )
+            work = partial(self._share, request, reply)
+            self._in_turn(request.timer_id, partial(self._answered, reply, work, request.timer_id))
         elif isinstance(request, Sync):
             if self._syncing or self.snapshot_waits():
                 # A snapshot may be large: one at a time.
@@ -159,9 +159,9 @@ class Conversation:
                 return
             self._syncing = True
             reply = self._begin(request)
-            self._answer_with(reply, self._sync(request, reply), has_timers=True)
+            self._answer_with(reply, partial(self._sync, request, reply), has_timers=True)
         elif isinstance(request, Authenticate):
-            self._answer_with(self._begin(request), self._authenticate(request))
+            self._answer_with(self._begin(request), partial(self._authenticate, request))
 
     # --- what takes a call ----------------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class Conversation:
         reply = self._begin(request, timer_id)
         if isinstance(self._last_of.get(timer_id), asyncio.Task):
             # Who takes somebody away and goes on at once does not mean to show that.
-            self._in_turn(timer_id, lambda: self._written_in_turn(request, reply))
+            self._in_turn(timer_id, partial(self._written_in_turn, request, reply))
         else:
             future = self._submit(request, reply)
             if future is not None:
@@ -282,9 +282,8 @@ class Conversation:
         return self._codec.shared(view, request.message_id)
 
     async def _sync(self, request: Sync, reply: Reply) -> bytes:
-        while not self._replies.is_next(
-            reply
-        ):  # what is delivered while it waited for its turn would be overtaken by it
+        # What is delivered while it waits for its turn would be overtaken by what was read before.
+        while not self._replies.is_next(reply):
             await asyncio.sleep(_LINGER)
         item = timer_pb2.SnapshotItem(user_id=self._session.user_id)
         for timer_id, version in request.versions.items():
@@ -353,15 +352,15 @@ class Conversation:
         metrics.MESSAGES.labels(reply.kind, outcome).observe(time.monotonic() - reply.received_at)
         self._replies.answer(reply, text_frame(message), has_timers=has_timers)
 
-    def _answer_with(self, reply: Reply, work: Coroutine[Any, Any, bytes], *, has_timers: bool = False) -> None:
-        """Answers a request with what a coroutine returns or raises."""
+    def _answer_with(self, reply: Reply, work: Callable[[], Awaitable[bytes]], *, has_timers: bool = False) -> None:
+        """Answers a request with what a coroutine returns or raises. It is made when it begins: the session may end before."""
         self._session.spawn(self._answered(reply, work, has_timers=has_timers))
 
     async def _answered(
-        self, reply: Reply, work: Awaitable[bytes], timer_id: str = "", *, has_timers: bool = False
+        self, reply: Reply, work: Callable[[], Awaitable[bytes]], timer_id: str = "", *, has_timers: bool = False
     ) -> None:
         try:
-            message = await work
+            message = await work()
         except Exception as error:
             self._fail(reply, error, timer_id)
         else:

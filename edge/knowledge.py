@@ -161,9 +161,7 @@ class Knowledge:
         ):
             return Verdict.SKIP
         if known is not None and state.version < known.version and state.audience_version > known.audience_version:
-            return (
-                Verdict.LOAD
-            )  # what came meanwhile was committed for the audience of before: each has what the other lacks
+            return Verdict.LOAD  # what came meanwhile was committed for the audience of before: each lacks something
         if known is not None and (
             state.version < known.version
             or state.audience_version < known.audience_version
@@ -229,7 +227,8 @@ class Knowledge:
         audience_is_news = known is not None and state.audience_version > known.audience_version
         self._take(state)
         if self._staged is not None:
-            self._made = {timer_id, *(self._made or ())}
+            self._made = self._made or set()
+            self._made.add(timer_id)
         return waiting or audience_is_news or version != state.version or base_version not in (0, known_version)
 
     def version_of(self, timer_id: str) -> int:

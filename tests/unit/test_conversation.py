@@ -1,6 +1,7 @@
 """`edge/conversation.py`, with services that answer when the test says so, and a socket that takes everything."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -182,6 +183,20 @@ async def test_an_answer_that_cannot_be_told_is_an_error_and_does_not_hold_up_th
     first, second = await phone.is_sent()
     assert (first["code"], first["messageId"]) == (500, "m1")
     assert (second["status"], second["version"], second["messageId"]) == ("processed", 3, "m2")
+
+
+async def test_who_leaves_right_after_asking_leaves_nothing_behind_that_python_warns_of(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    phone = Phone()
+    phone.asks(type="sync", versions={})
+    phone.shares("add", "bob")
+    phone.asks(type="auth", token="t")
+    for task in phone.session._tasks:
+        task.cancel()
+    await turns()
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn if "never awaited" in str(warning.message)] == []
 
 
 # --- in turn --------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := edge timer_service sharing_service connection_service runtime cli bench
-PYTEST_ARGS ?= -n 3 --dist loadgroup
+PYTEST_ARGS ?= -n 4 --dist loadgroup
 FAULT_ROUNDS ?= 50
 SOAK_MINUTES ?= 15
 

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from connection_service import metrics
 from connection_service.config import ConnectionSettings
 from connection_service.domain import LEASE, POLL_INTERVAL
-from connection_service.fcm import FcmSender, read_credentials
 from connection_service.leases import Leases
 from connection_service.servicer import ConnectionServicer
 from connection_service.store import open_store
@@ -28,6 +27,8 @@ async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio
         leases = Leases(store)
         sender = None
         if settings.fcm_credentials is not None:
+            from connection_service.fcm import FcmSender, read_credentials  # here: its HTTP client is long in coming
+
             credentials = read_credentials(settings.fcm_credentials.get_secret_value())
             sender = await stack.enter_async_context(FcmSender(credentials, settings.fcm_url))
         servicer = ConnectionServicer(

@@ -1,7 +1,8 @@
 """`bubble connections`: who is connected where, as the connection service knows it.
 
 This is for whoever runs the system: the socket's protocol tells nobody such things, so the connection service is asked by
-gRPC, at BUBBLE_CONNECTION_ADDRESS, which only the machines of the system can reach. It checks no token.
+gRPC, at BUBBLE_CONNECTION_ADDRESS, which only the machines of the system can reach. It checks no token; where the services
+ask for certificates, the one of BUBBLE_GRPC_CERT is shown.
 """
 
 import os
@@ -9,6 +10,7 @@ import time
 from typing import Any
 
 import grpc
+from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +21,7 @@ from cli.screen import colour
 from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import text
 from runtime.grpc_client import open_channel
+from runtime.settings import ProcessSettings, describe
 
 DEADLINE = 5.0
 """Seconds the service may take."""
@@ -59,7 +62,9 @@ async def _ask(users: list[str], address: str) -> list[connection_pb2.Connection
         "with BUBBLE_CONNECTION_ADDRESS=host:port. Outside, `bubble watch` shows what there is to see."
     )
     try:
-        channel = open_channel(address)
+        channel = open_channel(address, ProcessSettings().tls)
+    except ValidationError as error:
+        raise Problem(f"{describe(error)}.", code=ExitCode.USAGE) from error
     except ValueError as error:
         raise Problem(f"BUBBLE_CONNECTION_ADDRESS: {error}.", code=ExitCode.USAGE) from error
     async with channel:

@@ -20,6 +20,7 @@ SERVICE = connection_pb2.DESCRIPTOR.services_by_name["ConnectionService"].full_n
 
 
 async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
+    tls = settings.tls
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         health = Health(needs={"database": store.check})
@@ -27,7 +28,7 @@ async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio
         leases = Leases(store)
         sender = None
         if settings.fcm_credentials is not None:
-            from connection_service.fcm import FcmSender, read_credentials  # here: its HTTP client is long in coming
+            from connection_service.fcm import FcmSender, read_credentials  # as in its settings
 
             credentials = read_credentials(settings.fcm_credentials.get_secret_value())
             sender = await stack.enter_async_context(FcmSender(credentials, settings.fcm_url))
@@ -47,6 +48,7 @@ async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio
                 port=settings.port,
                 check=health.check,
                 drain_seconds=settings.drain_seconds / 2,
+                tls=tls,
             )
         )
         stack.callback(servicer.end_streams)

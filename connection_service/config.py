@@ -5,7 +5,6 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from connection_service.fcm import read_credentials
 from runtime.settings import ServiceSettings
 
 
@@ -47,6 +46,8 @@ class ConnectionSettings(ServiceSettings):
     @model_validator(mode="after")
     def _credentials_are_good(self) -> Self:
         if self.fcm_credentials is not None:
+            from connection_service.fcm import read_credentials  # here: its HTTP client takes a third of a start
+
             try:
                 read_credentials(self.fcm_credentials.get_secret_value())
             except ValueError as error:

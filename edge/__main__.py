@@ -34,7 +34,7 @@ log = logs.get(__name__)
 async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         timers, sharing, connections = [
-            await stack.enter_async_context(open_channel(address))
+            await stack.enter_async_context(open_channel(address, settings.tls))
             for address in (settings.timer_address, settings.sharing_address, settings.connection_address)
         ]
         registrar = connection_pb2_grpc.ConnectionServiceStub(connections)
@@ -45,6 +45,7 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
         stack.push_async_callback(delivery.close)
         presence = Presence(
             settings.connection_address,
+            settings.tls,
             registrar,
             backend,
             deliver=delivery.deliver,
@@ -58,12 +59,11 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             needs={"connection": presence.check},
             uses={"timer": service_check(timers), "sharing": service_check(sharing)},
         )
-        edge = Edge(hub, health, token_secrets(settings))
         metrics.watch(sessions, presence, delivery)
         stack.push_async_callback(presence.leave)
         await stack.enter_async_context(background(presence.run(), sessions.run(), pulse.run(), health.watch()))
         stack.push_async_callback(backend.close)
-        runner = edge.runner()
+        runner = Edge(hub, health, token_secrets(settings)).runner()
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)

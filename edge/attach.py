@@ -16,6 +16,7 @@ from proto.connection.v1 import connection_pb2, connection_pb2_grpc
 from runtime import logs
 from runtime.errors import brief
 from runtime.grpc_client import open_channel
+from runtime.tls import Tls
 
 log = logs.get(__name__)
 
@@ -41,6 +42,7 @@ class ReplicaStream:
     def __init__(
         self,
         address: str,
+        tls: Tls | None,
         edge_id: str,
         *,
         connections: Connections,
@@ -49,6 +51,7 @@ class ReplicaStream:
         on_lease_lost: Callable[[], None],
     ) -> None:
         self.address = address
+        self._tls = tls
         self._edge_id = edge_id
         self._connections = connections
         self._deliver = deliver
@@ -76,7 +79,7 @@ class ReplicaStream:
                 on_confirmed=self._confirmed,
             )
             try:
-                async with open_channel(self.address) as channel:
+                async with open_channel(self.address, self._tls) as channel:
                     await self._attempt.run(connection_pb2_grpc.ConnectionServiceStub(channel))
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.FAILED_PRECONDITION:

@@ -18,6 +18,7 @@ from runtime import logs
 from runtime.clock import now_us
 from runtime.errors import BubbleError, Unavailable, brief
 from runtime.grpc_client import CALL_DEADLINE, split_address
+from runtime.tls import Tls
 
 log = logs.get(__name__)
 
@@ -44,6 +45,7 @@ class Presence:
     def __init__(
         self,
         addresses: str,
+        tls: Tls | None,
         connections: "connection_pb2_grpc.ConnectionServiceAsyncStub",
         backend: Backend,
         *,
@@ -53,6 +55,9 @@ class Presence:
     ) -> None:
         """`supersede` is called with the ids of connections whose devices have opened others, at other edges."""
         self._addresses = [split_address(address) for address in addresses.split(",")]
+        self._tls = tls
+        if tls is not None and len(self._addresses) == 1:
+            self._tls = tls.for_host(self._addresses[0][0])
         self._service = connections
         self._backend = backend
         self._deliver = deliver
@@ -243,6 +248,7 @@ class Presence:
             if address not in self._streams:
                 stream = ReplicaStream(
                     address,
+                    self._tls,
                     self.edge_id,
                     connections=lambda: list(self._open.values()),
                     deliver=self._deliver,

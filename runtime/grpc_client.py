@@ -5,6 +5,8 @@ import json
 
 import grpc
 
+from runtime.tls import Tls
+
 CALL_DEADLINE = 5.0
 """Seconds a unary call may take, restarts of the other side included. Long enough for a restart (about 2 s), short enough
 for a person who waits for a reply."""
@@ -65,13 +67,17 @@ _OPTIONS: list[tuple[str, int | str]] = [
 ]
 
 
-def open_channel(addresses: str) -> grpc.aio.Channel:
+def open_channel(addresses: str, tls: Tls | None) -> grpc.aio.Channel:
     """A channel to all replicas of a service, taking turns between them.
 
     `addresses` is `host:port`, where the host's name may stand for many replicas, or several `ip:port`, separated by
-    commas. Must be closed. Raises ValueError for anything else.
+    commas. `tls`: None is without encryption. Must be closed. Raises ValueError for anything else.
     """
-    return grpc.aio.insecure_channel(target(addresses), options=_OPTIONS)
+    if tls is None:
+        return grpc.aio.insecure_channel(target(addresses), options=_OPTIONS)
+    if not tls.name and "," in addresses:
+        raise ValueError("with certificates, several addresses need a name that all of them have: BUBBLE_GRPC_NAME")
+    return grpc.aio.secure_channel(target(addresses), tls.for_channel(), options=_OPTIONS + tls.channel_options)
 
 
 def target(addresses: str) -> str:

@@ -18,6 +18,7 @@ from runtime.grpc_client import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, MESSAGE_LIMI
 from runtime.health import CHECK_INTERVAL, Check
 from runtime.metrics import LATENCIES, Histogram
 from runtime.pulse import Pulse
+from runtime.tls import Tls
 
 log = logs.get(__name__)
 
@@ -93,6 +94,7 @@ async def serve(
     port: int,
     check: Check,
     drain_seconds: float,
+    tls: Tls | None = None,
 ) -> AsyncIterator[GrpcServer]:
     """Runs a server for `service` (its full name) for the length of the context.
 
@@ -108,7 +110,10 @@ async def serve(
     reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
     try:
-        bound = server.add_insecure_port(address)
+        if tls is None:
+            bound = server.add_insecure_port(address)
+        else:
+            bound = server.add_secure_port(address, tls.for_server())
     except RuntimeError as error:
         raise OSError(f"can't listen on {address}: is the port taken?") from error
     running = GrpcServer(service, bound, server, health_servicer)

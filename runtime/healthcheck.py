@@ -1,7 +1,7 @@
 """`python -m runtime.healthcheck ADDRESS`: asks a process on this machine whether it is healthy.
 
 For the health checks of containers: the image has no other tool for it. `host:port` is asked by the gRPC health protocol
-and must answer SERVING; an `http://` URL must answer 200. Exits 0 when it does. Otherwise exits 1, with the reason in one
+(with certificates where BUBBLE_GRPC_CERT is set) and must answer SERVING; an `http://` URL must answer 200. Exits 0 when it does. Otherwise exits 1, with the reason in one
 line on standard error (`docker inspect` shows it).
 """
 
@@ -49,8 +49,15 @@ def _check_grpc(address: str) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     from runtime.grpc_client import target
+    from runtime.settings import ProcessSettings
 
-    with grpc.insecure_channel(target(address), options=[("grpc.enable_http_proxy", 0)]) as channel:
+    options: list[tuple[str, int | str]] = [("grpc.enable_http_proxy", 0)]
+    tls = ProcessSettings().tls
+    with (
+        grpc.insecure_channel(target(address), options=options)
+        if tls is None
+        else grpc.secure_channel(target(address), tls.for_channel(), options=options + tls.channel_options)
+    ) as channel:
         request = health_pb2.HealthCheckRequest()  # no name: the server as a whole
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=DEADLINE)

@@ -14,6 +14,8 @@ from typing import Any, Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtime import tls
+
 _FILE = "_FILE"
 
 
@@ -61,6 +63,26 @@ class ProcessSettings(BaseSettings):
         description="what was built, such as a git commit: told in metrics, the log and `doctor` beside the version",
     )
 
+    grpc_cert: Path | None = Field(
+        None,
+        validation_alias="BUBBLE_GRPC_CERT",
+        description="file with the certificate of this process, and the chain behind it (PEM): its gRPC is mutual TLS; "
+        "unset: it is not encrypted",
+    )
+    grpc_key: Path | None = Field(
+        None, validation_alias="BUBBLE_GRPC_KEY", description="file with the key of `BUBBLE_GRPC_CERT` (PEM)"
+    )
+    grpc_ca: Path | None = Field(
+        None,
+        validation_alias="BUBBLE_GRPC_CA",
+        description="file with the certificate of the authority that has signed those of all processes (PEM)",
+    )
+    grpc_name: str = Field(
+        "",
+        validation_alias="BUBBLE_GRPC_NAME",
+        description="the name in the certificates of all services; unset: in each the host of its address",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,6 +98,21 @@ class ProcessSettings(BaseSettings):
             if secret:
                 values[variable] = secret
         return values
+
+    @model_validator(mode="after")
+    def _certificates_are_good(self) -> Self:
+        files = (self.grpc_cert, self.grpc_key, self.grpc_ca)
+        if any(files) != all(files):
+            raise ValueError("BUBBLE_GRPC_CERT, BUBBLE_GRPC_KEY and BUBBLE_GRPC_CA belong together")
+        _ = self.tls
+        return self
+
+    @property
+    def tls(self) -> tls.Tls | None:
+        """With what gRPC is encrypted; None: with nothing. Raises ValueError when the files can't be read any more."""
+        if self.grpc_cert is None or self.grpc_key is None or self.grpc_ca is None:
+            return None
+        return tls.read(self.grpc_cert, self.grpc_key, self.grpc_ca, self.grpc_name)
 
 
 class ServiceSettings(ProcessSettings):

@@ -24,10 +24,11 @@ SERVICE = timer_pb2.DESCRIPTOR.services_by_name["TimerService"].full_name
 
 
 async def main(settings: TimerSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
+    tls = settings.tls
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         channels = [
-            await stack.enter_async_context(open_channel(address))
+            await stack.enter_async_context(open_channel(address, tls))
             for address in (settings.sharing_address, settings.connection_address)
         ]
         health = Health(
@@ -50,6 +51,7 @@ async def main(settings: TimerSettings, telemetry: Telemetry, stop: asyncio.Even
                 port=settings.port,
                 check=health.check,
                 drain_seconds=settings.drain_seconds / 2,
+                tls=tls,
             )
         )
         await stop.wait()

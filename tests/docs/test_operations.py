@@ -2,12 +2,17 @@
 
 import ast
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from edge import traced, tracing
 from runtime import logs, semconv, telemetry
-from tests.docs.pages import ROOT, table_after
+from runtime.settings import ProcessSettings
+from tests.docs.pages import ROOT, code_blocks, table_after
 
 PACKAGES = ("edge", "timer_service", "sharing_service", "connection_service", "runtime")
 JSON_TYPES = {str: "string", int: "number", float: "number", list: "array"}
@@ -80,3 +85,19 @@ def test_spans_and_attributes_are_named_in_one_file_only() -> None:
             for node in ast.walk(tree):
                 if isinstance(node, ast.Constant) and node not in metrics:
                     assert node.value not in names, f"{path}:{node.lineno} spells {node.value!r}"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
+def test_the_certificates_that_are_made_by_hand_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = [block.text for block in code_blocks("docs/operations.md")]
+    (commands,) = (text for text in blocks if "openssl x509" in text)
+    (settings,) = (text for text in blocks if text.startswith("BUBBLE_GRPC_CERT="))
+    subprocess.run(["sh", "-ec", commands], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path)
+    for line in settings.splitlines():
+        monkeypatch.setenv(*line.split("=", 1))
+    certificates = ProcessSettings().tls
+    assert certificates is not None
+    assert certificates.name == "bubble.internal"
+    verified = ["openssl", "verify", "-CAfile", "ca.pem", "-verify_hostname", certificates.name, "service.pem"]
+    subprocess.run(verified, cwd=tmp_path / "certificates", check=True, capture_output=True)

@@ -67,7 +67,7 @@ class World:
         await self._server.aclose()
 
     async def connect(self) -> None:
-        channel = await self._channel.enter_async_context(open_channel(f"127.0.0.1:{self.port}"))
+        channel = await self._channel.enter_async_context(open_channel(f"127.0.0.1:{self.port}", None))
         stub: Any = sharing_pb2_grpc.SharingServiceStub(channel)
         unary, stream = stub.Authorize, stub.AuthorizeStream
 

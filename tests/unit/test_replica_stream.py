@@ -102,6 +102,7 @@ async def attached(
     await server.start()
     stream = ReplicaStream(
         f"127.0.0.1:{port}",
+        None,
         "edge-1",
         connections=lambda: list(connections),
         deliver=lambda _: None,
@@ -179,6 +180,7 @@ async def test_a_connection_waits_until_a_replica_that_does_not_confirm_can_trus
 async def test_without_a_replica_a_new_connection_waits_for_nothing() -> None:
     stream = ReplicaStream(
         "127.0.0.1:1",
+        None,
         "edge-1",
         connections=list,
         deliver=lambda _: None,

@@ -190,6 +190,7 @@ async def test_an_idle_system_writes_nothing(own_cluster: Start, unique: Unique)
     assert max(started.values()) <= 6, started
 
 
+@pytest.mark.one_store
 async def test_an_outage_under_load_writes_few_lines(own_cluster: Start, unique: Unique) -> None:
     cluster: Cluster = await own_cluster(BUBBLE_MESSAGES_PER_SECOND="0")
     before = Counter(name for name, _ in lines(cluster))

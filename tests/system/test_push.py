@@ -115,6 +115,7 @@ async def test_what_is_not_taken_is_tried_again_until_it_is(cluster: Cluster, fc
     assert len(fcm.sent) == 4
 
 
+@pytest.mark.one_store
 async def test_an_unregistered_token_is_forgotten(cluster: Cluster, fcm: FakeFcm) -> None:
     await with_phone(cluster, "bob")
     fcm.answers = [fault(404, "UNREGISTERED", name="NOT_FOUND")]
@@ -130,6 +131,7 @@ async def test_an_unregistered_token_is_forgotten(cluster: Cluster, fcm: FakeFcm
     assert fcm.data[0]["timerId"] == "soup"
 
 
+@pytest.mark.one_store
 async def test_a_removed_device_is_not_pushed_to(cluster: Cluster, fcm: FakeFcm) -> None:
     await with_phone(cluster, "bob", "pixel")
     await with_phone(cluster, "bob", "tablet")
@@ -179,6 +181,7 @@ async def test_a_push_service_that_hangs_holds_up_neither_sockets_nor_other_shar
         await eventually(lambda: len({message["token"] for message in fcm.accepted}) == 20, within=60)
 
 
+@pytest.mark.one_store
 async def test_who_was_removed_meanwhile_or_has_come_is_not_told_any_more(cluster: Cluster, fcm: FakeFcm) -> None:
     await with_phone(cluster, "bob")
     await with_phone(cluster, "carol")

@@ -230,6 +230,7 @@ async def test_the_sweepers_delivery_goes_on_in_the_original_trace_and_says_that
     assert above[3].attributes["bubble.delivery.retry"] is True
 
 
+@pytest.mark.one_store
 async def test_every_refusal_has_a_span_with_the_trace_id_that_the_client_was_told(
     own_cluster: Start, collector: Collector, unique: Unique
 ) -> None:

@@ -30,7 +30,10 @@ def parse_local(text: str) -> int:
         raise ValueError("not a local date and time")
     minute, rest = match.groups()
     seconds, _, fraction = (rest or ":00").removeprefix(":").partition(".")
-    when = datetime.fromisoformat(f"{minute}:{seconds}.{fraction.ljust(6, '0')[:6]}")
+    try:
+        when = datetime.fromisoformat(f"{minute}:{seconds}.{fraction.ljust(6, '0')[:6]}")
+    except ValueError as error:  # its words are for programmers
+        raise ValueError("not a possible date and time") from error
     return (when - _EPOCH) // timedelta(microseconds=1)
 
 

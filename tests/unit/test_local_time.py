@@ -87,7 +87,7 @@ def test_midnights_years_and_the_ends_of_time(instant: str, offset: int, expecte
     "text", ["", "tomorrow", "2026-11-25", "2026-11-25T10:00Z", "2026-13-01T00:00", "2026-11-25T10:00:00."]
 )
 def test_what_is_no_local_time_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
+    with pytest.raises(ValueError, match="date and time"):
         parse_local(text)
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import grpc
 import pytest
 
-from connection_service.domain import ACK_PATIENCE, LEASE, POLL_INTERVAL, SETTLE, TRUST
+from connection_service import attach
+from connection_service.domain import LEASE, POLL_INTERVAL, SETTLE, TRUST
 from connection_service.leases import Leases
 from connection_service.push_sender import Attempt, Message
 from connection_service.pushes import MAX_WAITING
@@ -29,6 +30,8 @@ MOST_CONNECTIONS = 3
 
 DELIVERED = connection_pb2.DELIVERY_STATUS_DELIVERED
 PENDING = connection_pb2.DELIVERY_STATUS_PENDING
+
+_PATIENCE = 1.0  # seconds an edge may take to acknowledge here
 
 
 class Edge:
@@ -145,6 +148,12 @@ class Service(NamedTuple):
             yield edge
         finally:
             await edge.leave()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edge on a busy machine may be slower than a real one is allowed to be."""
+    monkeypatch.setattr(attach, "ACK_PATIENCE", _PATIENCE)
 
 
 @pytest.fixture
@@ -516,7 +525,7 @@ async def test_a_slow_edge_makes_its_own_events_pending_and_holds_up_nobody_else
         began = time.monotonic()
         statuses = await service.deliver(event_for("alice"), event_for("bob", event_id="e2"))
         assert statuses == [PENDING, DELIVERED]
-        assert time.monotonic() - began < ACK_PATIENCE + 1
+        assert time.monotonic() - began < _PATIENCE + 1
         # From now on the slow one gets nothing more, before it has caught up.
         assert await service.deliver(event_for("alice", event_id="e3")) == [PENDING]
         assert slow.got == [("e1", ["a1"])]

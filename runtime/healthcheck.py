@@ -47,12 +47,16 @@ def _check_grpc(address: str) -> None:
     # Imported here: it is most of what a check costs, and the edge's needs none of it.
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
+    from pydantic import ValidationError
 
     from runtime.grpc_client import target
-    from runtime.settings import ProcessSettings
+    from runtime.settings import ProcessSettings, describe
 
     options: list[tuple[str, int | str]] = [("grpc.enable_http_proxy", 0)]
-    tls = ProcessSettings().tls
+    try:
+        tls = ProcessSettings().tls
+    except ValidationError as error:
+        raise Unhealthy(describe(error)) from error
     with (
         grpc.insecure_channel(target(address), options=options)
         if tls is None

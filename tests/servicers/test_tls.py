@@ -1,5 +1,6 @@
 """Mutual TLS between processes: who has a certificate of the authority is let in, and nobody else."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from proto.sharing.v1 import sharing_pb2
 from runtime import tls
 from runtime.grpc_client import open_channel
 from runtime.grpc_server import serve
+from runtime.healthcheck import Unhealthy, check
 from tests.certificates import Authority
 from tests.servicers.harness import healthy
 
@@ -69,3 +71,19 @@ async def test_neither_side_believes_another_authority(port: int, ours: Authorit
     believes_us = theirs._replace(authority=ours.issue("edge").authority)
     assert not await is_answered(port, tls.read(*theirs, "sharing"))
     assert not await is_answered(port, tls.read(*believes_us, "sharing"))
+
+
+async def test_the_health_check_shows_a_certificate_and_says_what_is_wrong_with_the_servers(
+    port: int, ours: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Unhealthy, match="Socket closed"):
+        await asyncio.to_thread(check, f"127.0.0.1:{port}")
+    for name, value in ours.issue("edge").environment().items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Unhealthy, match="Hostname Verification Check failed"):
+        await asyncio.to_thread(check, f"127.0.0.1:{port}")
+    monkeypatch.setenv("BUBBLE_GRPC_NAME", "sharing")
+    await asyncio.to_thread(check, f"127.0.0.1:{port}")
+    monkeypatch.setenv("BUBBLE_GRPC_KEY", "/nowhere")
+    with pytest.raises(Unhealthy, match="/nowhere are no certificate and its key: No such file"):
+        await asyncio.to_thread(check, f"127.0.0.1:{port}")

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from connection_service import metrics
+from connection_service import gauges
 from connection_service.config import ConnectionSettings
 from connection_service.domain import LEASE, POLL_INTERVAL
 from connection_service.leases import Leases
@@ -52,7 +52,7 @@ async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio
             )
         )
         stack.callback(servicer.end_streams)
-        metrics.watch(servicer, leases)
+        gauges.watch(servicer, leases)
         await stop.wait()
         health.drain()
 

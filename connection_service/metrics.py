@@ -1,24 +1,12 @@
-"""Metrics of a replica of the connection service: the edges as it sees them."""
+"""Metrics of what happens at a replica of the connection service: events, pushes, and edges that die."""
 
-from typing import TYPE_CHECKING
-
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 
 from runtime.metrics import LATENCIES, Histogram
-
-if TYPE_CHECKING:
-    from connection_service.leases import Leases
-    from connection_service.servicer import ConnectionServicer
 
 PATIENT = (*LATENCIES, 30.0, 60.0, 300.0, 900.0, 3_600.0)
 """Seconds. What is tried for an hour at most takes longer than a call."""
 
-LEASES = Gauge("bubble_connection_leases", "Edges that hold a lease")
-ATTACHED = Gauge("bubble_connection_edges_attached", "Edges with a stream to this replica that answer its probes")
-SUSPECT = Gauge(
-    "bubble_connection_edges_suspect", "Attached edges that get nothing new before they have taken over what they owe"
-)
-CONNECTIONS = Gauge("bubble_connection_connections", "Connections at the attached edges")
 EVENTS = Counter(
     "bubble_connection_events",
     "Events that were routed, by outcome (delivered: every edge concerned has taken it over; pending: one has not)",
@@ -38,19 +26,5 @@ PUSHES = Counter(
     ["outcome"],
 )
 PUSH_TOOK = Histogram("bubble_push_seconds", "From keeping a push until it was accepted", buckets=PATIENT)
-PUSHES_WAITING = Gauge(
-    "bubble_push_waiting", "Pushes that are kept and neither sent nor given up, as of the last count"
-)
 
 DELIVERED, PENDING = EVENTS.labels("delivered"), EVENTS.labels("pending")
-
-
-def watch(servicer: "ConnectionServicer", leases: "Leases") -> None:
-    """Reads the gauges from these from now on."""
-    LEASES.set_function(lambda: leases.count)
-    ATTACHED.set_function(lambda: sum(stream.trusted for stream in servicer.streams))
-    SUSPECT.set_function(lambda: sum(stream.is_suspect for stream in servicer.streams))
-    pushes = servicer.pushes
-    if pushes is not None:
-        PUSHES_WAITING.set_function(lambda: pushes.waiting)
-    CONNECTIONS.set_function(lambda: sum(servicer.registry.count(stream.edge_id) for stream in servicer.streams))

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
-from edge import metrics
+from edge import gauges
 from edge.app import Edge
 from edge.auth import TokenVerifier
 from edge.backend import Backend
@@ -59,7 +59,7 @@ async def main(settings: EdgeSettings, telemetry: Telemetry, stop: asyncio.Event
             needs={"connection": presence.check},
             uses={"timer": service_check(timers), "sharing": service_check(sharing)},
         )
-        metrics.watch(sessions, presence, delivery)
+        gauges.watch(sessions, presence, delivery)
         stack.push_async_callback(presence.leave)
         await stack.enter_async_context(background(presence.run(), sessions.run(), pulse.run(), health.watch()))
         stack.push_async_callback(backend.close)

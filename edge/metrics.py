@@ -1,20 +1,12 @@
-"""Metrics of an edge: its connections, what they ask and what they get."""
+"""Metrics of what happens at an edge: its connections come and go, ask and get."""
 
-from typing import TYPE_CHECKING
-
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 
 from edge.close_codes import CloseCode
 from runtime.clock import now_us
 from runtime.event_id import made_at_us
 from runtime.metrics import CONVERGENCE, LATENCIES, Histogram
 
-if TYPE_CHECKING:
-    from edge.delivery import Delivery
-    from edge.presence import Presence
-    from edge.sessions import Sessions
-
-CONNECTIONS = Gauge("bubble_edge_connections", "Open connections")
 CONNECTS = Counter("bubble_edge_connects", "Handshakes, by the HTTP status of their answer (101: let in)", ["status"])
 DISCONNECTS = Counter(
     "bubble_edge_disconnects",
@@ -38,11 +30,6 @@ INVITATIONS = Counter(
 )
 DELIVERIES = Counter("bubble_edge_deliveries", "States that were put into mailboxes, one per connection")
 CONFLATED = Counter("bubble_edge_conflated", "Of these, states that gave way to a newer one before they were written")
-BACKLOG = Gauge("bubble_edge_backlog_bytes", "Bytes that wait in all mailboxes")
-CONGESTED = Gauge("bubble_edge_congested_connections", "Connections whose peers take no more bytes at the moment")
-LOADING = Gauge("bubble_edge_loading_timers", "Timers that are being read for connections that must be shown them")
-ATTACHED = Gauge("bubble_edge_streams_attached", "Replicas of the connection service that know all connections")
-STREAMS = Gauge("bubble_edge_streams", "Replicas of the connection service that were found")
 LEASES_LOST = Counter("bubble_edge_leases_lost", "How often this edge lost its lease, and all connections with it")
 
 CLOCK_SKEW = Counter(
@@ -53,16 +40,6 @@ CLOCK_SKEW = Counter(
 WRITTEN, ACKED = CONVERGENCE.labels("written"), CONVERGENCE.labels("acked")
 
 _LATEST_ACK_US = 60_000_000  # an ack that comes later than this tells of its device, not of us
-
-
-def watch(sessions: "Sessions", presence: "Presence", delivery: "Delivery") -> None:
-    """Reads the gauges from these from now on."""
-    CONNECTIONS.set_function(lambda: len(sessions))
-    BACKLOG.set_function(lambda: sum(session.outlet.backlog for session in sessions))
-    CONGESTED.set_function(lambda: sessions.congested)
-    LOADING.set_function(lambda: delivery.loading)
-    STREAMS.set_function(lambda: len(presence.streams))
-    ATTACHED.set_function(lambda: sum(stream.attached for stream in presence.streams))
 
 
 def disconnected(code: CloseCode) -> None:

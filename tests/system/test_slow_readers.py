@@ -186,7 +186,7 @@ async def _is_let_in(client: SlowClient) -> bool:
 async def _resumed(cluster: Cluster, user: str, device: str) -> AsyncIterator[SlowClient]:
     """A connection that goes on where its device was, as soon as there is a place for it."""
     async with AsyncExitStack() as tries:
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(5):
             while True:
                 client = await tries.enter_async_context(SlowClient(cluster.edge_port, user, device, resume=True))
                 if await _is_let_in(client):

@@ -20,7 +20,6 @@ SERVICE = connection_pb2.DESCRIPTOR.services_by_name["ConnectionService"].full_n
 
 
 async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
-    tls = settings.tls
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         health = Health(needs={"database": store.check})
@@ -48,7 +47,7 @@ async def main(settings: ConnectionSettings, telemetry: Telemetry, stop: asyncio
                 port=settings.port,
                 check=health.check,
                 drain_seconds=settings.drain_seconds / 2,
-                tls=tls,
+                tls=settings.tls,
             )
         )
         stack.callback(servicer.end_streams)

@@ -1,8 +1,8 @@
 """`python -m runtime.healthcheck ADDRESS`: asks a process on this machine whether it is healthy.
 
 For the health checks of containers: the image has no other tool for it. `host:port` is asked by the gRPC health protocol
-(with certificates where BUBBLE_GRPC_CERT is set) and must answer SERVING; an `http://` URL must answer 200. Exits 0 when it does. Otherwise exits 1, with the reason in one
-line on standard error (`docker inspect` shows it).
+(with certificates where BUBBLE_GRPC_CERT is set) and must answer SERVING; an `http://` URL must answer 200. Exits 0 when it
+does. Otherwise exits 1, with the reason in one line on standard error (`docker inspect` shows it).
 """
 
 import http.client

@@ -8,6 +8,7 @@ A secret may also be in a file, as container platforms hand secrets over: `NAME_
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -104,12 +105,12 @@ class ProcessSettings(BaseSettings):
         files = (self.grpc_cert, self.grpc_key, self.grpc_ca)
         if any(files) != all(files):
             raise ValueError("BUBBLE_GRPC_CERT, BUBBLE_GRPC_KEY and BUBBLE_GRPC_CA belong together")
-        _ = self.tls
+        _ = self.tls  # raises ValueError when they are not
         return self
 
-    @property
+    @cached_property
     def tls(self) -> tls.Tls | None:
-        """With what gRPC is encrypted; None: with nothing. Raises ValueError when the files can't be read any more."""
+        """With what gRPC is encrypted, read when the settings are checked; None: with nothing."""
         if self.grpc_cert is None or self.grpc_key is None or self.grpc_ca is None:
             return None
         return tls.read(self.grpc_cert, self.grpc_key, self.grpc_ca, self.grpc_name)

@@ -21,10 +21,9 @@ SERVICE = sharing_pb2.DESCRIPTOR.services_by_name["SharingService"].full_name
 
 
 async def main(settings: SharingSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
-    tls = settings.tls
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
-        channel = await stack.enter_async_context(open_channel(settings.connection_address, tls))
+        channel = await stack.enter_async_context(open_channel(settings.connection_address, settings.tls))
         health = Health(needs={"database": store.check}, uses={"connection": service_check(channel)})
         await stack.enter_async_context(serve_metrics(health, host=settings.host, port=settings.metrics_port))
         relay = Relay(ShareOutbox(store), connection_pb2_grpc.ConnectionServiceStub(channel), telemetry)
@@ -45,7 +44,7 @@ async def main(settings: SharingSettings, telemetry: Telemetry, stop: asyncio.Ev
                 port=settings.port,
                 check=health.check,
                 drain_seconds=settings.drain_seconds / 2,
-                tls=tls,
+                tls=settings.tls,
             )
         )
         await stop.wait()

@@ -32,13 +32,6 @@ class ShareOutbox:
         await self._store.clear_pending(changes)
 
 
-def audience(share: Audience) -> event_pb2.Audience:
-    """Who may see the timer, as it travels."""
-    message = event_pb2.Audience()
-    fill(message, share)
-    return message
-
-
 def fill(message: event_pb2.Audience, share: Audience) -> None:
     """Makes an empty message an audience. In place, since a message that is given to another one is copied."""
     message.owner_id = share.owner
@@ -50,7 +43,6 @@ def _item(share: Share, *, settled: bool) -> connection_pb2.DeliverItem:
     origin = share.origin
     event = event_pb2.Event(
         event_id=event_id(share.timer_id, 0, share.version),
-        audience=audience(share),
         audience_changed=event_pb2.AudienceChanged(
             timer_id=share.timer_id,
             added_user_ids=share.added,
@@ -64,4 +56,5 @@ def _item(share: Share, *, settled: bool) -> connection_pb2.DeliverItem:
         traceparent=share.traceparent,
         committed_at_us=share.pending_since_us,
     )
+    fill(event.audience, share)
     return connection_pb2.DeliverItem(event=event, user_ids=[share.owner, *share.members, *share.removed])

@@ -24,11 +24,10 @@ SERVICE = timer_pb2.DESCRIPTOR.services_by_name["TimerService"].full_name
 
 
 async def main(settings: TimerSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
-    tls = settings.tls
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         channels = [
-            await stack.enter_async_context(open_channel(address, tls))
+            await stack.enter_async_context(open_channel(address, settings.tls))
             for address in (settings.sharing_address, settings.connection_address)
         ]
         health = Health(
@@ -51,7 +50,7 @@ async def main(settings: TimerSettings, telemetry: Telemetry, stop: asyncio.Even
                 port=settings.port,
                 check=health.check,
                 drain_seconds=settings.drain_seconds / 2,
-                tls=tls,
+                tls=settings.tls,
             )
         )
         await stop.wait()

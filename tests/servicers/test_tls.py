@@ -36,9 +36,8 @@ async def port(ours: Authority) -> AsyncIterator[int]:
 
 async def is_answered(port: int, certificate: tls.Tls | None) -> bool:
     async with open_channel(f"127.0.0.1:{port}", certificate) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check
-        answer = check(health_pb2.HealthCheckRequest(), timeout=2, wait_for_ready=False)
-        code = await answer.code()
+        stub = health_pb2_grpc.HealthStub(channel)
+        code = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2, wait_for_ready=False).code()
         assert code in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
         return code is grpc.StatusCode.OK
 

@@ -10,7 +10,7 @@ from timer_service.store.contract import TimerStore
 def open_store(settings: ServiceSettings) -> AbstractAsyncContextManager[TimerStore]:
     """The store that the settings name, for the length of the context."""
     if settings.store == "mongodb" and settings.mongodb_uri is not None:
-        from timer_service.store import mongo  # here, since the driver takes a fifth of a start and SQLite needs none
+        from timer_service.store import mongo  # here: its driver is a fifth of a start
 
         return mongo.open_store(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
     return sqlite.open_store(settings.data_dir)
